@@ -1,0 +1,44 @@
+# Everything runs in an environment of its own: a fresh machine needs Python 3.11, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench soak format clean
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+# Installed anew whenever what is to be installed has changed.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed; say which: make PYTHON=python3.11 ...' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]' --group dev
+	@touch $@
+
+demo: $(VENV)/.installed ## watch an agent's life reach Ops-Core (KEEP=1 leaves both running)
+	@$(BIN)/python -m examples.fastapi_agent.demo $(if $(KEEP),--keep)
+
+test: $(VENV)/.installed ## the whole suite
+	$(BIN)/python -m pytest -m 'not soak'
+
+check: $(VENV)/.installed ## lint, format, types, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed ## what we cost, beside the alternatives, in one run
+	$(BIN)/python -m tests.benchmarks
+
+soak: $(VENV)/.installed ## the long tests
+	$(BIN)/python -m pytest -m soak --timeout 3600
+
+format: $(VENV)/.installed ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what was made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The shared core: models, rules and use cases, without I/O and without a framework."""

@@ -1,0 +1,269 @@
+"""What travels and what is kept: frozen models, snake_case in Python and camelCase on the wire.
+
+Domain and wire share one definition. Times are aware UTC `datetime`s; a time without an offset is
+refused.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from enum import StrEnum
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+from pydantic.alias_generators import to_camel
+
+__all__ = [
+    "Agent",
+    "AgentId",
+    "AgentQuery",
+    "AgentRecord",
+    "AgentStateView",
+    "Batch",
+    "BatchAccepted",
+    "HistoryQuery",
+    "Instance",
+    "InstanceRecord",
+    "Order",
+    "Page",
+    "Registration",
+    "ReportOutcome",
+    "StateAccepted",
+    "StateReport",
+    "StoredReport",
+    "Transition",
+    "Utc",
+    "Wire",
+]
+
+T = TypeVar("T")
+
+Utc = Annotated[AwareDatetime, AfterValidator(lambda value: value.astimezone(UTC))]
+"""An aware time, converted to UTC."""
+
+# No control characters: ids and names travel in paths, logs and terminals, and PostgreSQL stores
+# no NUL. Length bounds keep indexes small.
+_PLAIN = r"^[^\x00-\x1f\x7f]+$"
+# An agent's id is one segment of a path.
+AgentId = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]+$")
+]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PLAIN)]
+InstanceId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PLAIN)]
+_MAX_COUNT = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+
+
+class Wire(BaseModel):
+    """A frozen model that is snake_case in Python and camelCase in JSON."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        ser_json_inf_nan="null",
+    )
+
+
+class StateReport(Wire):
+    """One report of an agent's state, as it travels.
+
+    `sequence` rises by one with every transition of an instance, from 1; gaps are allowed where
+    transitions were folded together. `coalesced` counts the transitions folded into this report,
+    `errors` the failures among them.
+    """
+
+    agent_id: AgentId
+    timestamp: Utc
+    state: str = Field(min_length=1, max_length=64, examples=["idle"])
+    details: dict[str, Any] | None = None
+    instance_id: InstanceId | None = None
+    started_at: Utc | None = None
+    sequence: int | None = Field(default=None, ge=1, le=_MAX_COUNT)
+    coalesced: int = Field(default=0, ge=0, le=_MAX_COUNT)
+    errors: int = Field(default=0, ge=0, le=_MAX_COUNT)
+
+
+class Batch(Wire):
+    """Several reports of one agent, taken all or none."""
+
+    reports: list[StateReport] = Field(min_length=1, max_length=1000)
+
+
+class StateAccepted(Wire):
+    """The answer to a single report."""
+
+    status: str = "success"
+    message: str = "State update accepted"
+
+
+class BatchAccepted(Wire):
+    """The answer to a batch: how many reports were new and how many were known already."""
+
+    accepted: int
+    duplicates: int
+
+
+class Registration(Wire):
+    """An agent makes itself known without AgentKit."""
+
+    agent_id: AgentId | None = None
+    agent_name: Name
+    version: str = Field(default="", max_length=100)
+    capabilities: list[Name] = Field(default_factory=list, max_length=200)
+    contact_endpoint: str | None = Field(default=None, max_length=2000, pattern=r"^https?://\S+$")
+    instance_id: InstanceId | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class AgentStateView(Wire):
+    """The current state of an agent; `timestamp` is when that state was entered."""
+
+    agent_id: str
+    state: str
+    details: dict[str, Any] | None
+    timestamp: Utc
+
+
+class Instance(Wire):
+    """One process of an agent."""
+
+    instance_id: str | None
+    state: str
+    details: dict[str, Any] | None
+    timestamp: Utc
+    sequence: int | None
+    started_at: Utc | None
+    last_seen_at: Utc
+    contact_endpoint: str | None
+
+
+class Agent(Wire):
+    """An agent, its state folded over its instances, and those instances."""
+
+    agent_id: str
+    agent_name: str
+    version: str
+    capabilities: list[str]
+    contact_endpoint: str | None
+    metadata: dict[str, Any] | None
+    registered_at: Utc
+    state: str
+    details: dict[str, Any] | None
+    timestamp: Utc
+    lost: bool
+    instances: list[Instance]
+
+
+class Transition(Wire):
+    """One line of an agent's history, in the order in which Ops-Core learned of it."""
+
+    event_id: int
+    agent_id: str
+    state: str
+    details: dict[str, Any] | None
+    timestamp: Utc
+    received_at: Utc
+    instance_id: str | None
+    sequence: int | None
+    coalesced: int
+    errors: int
+
+
+class Page(Wire, Generic[T]):
+    """One page of a list; ask again with `next_cursor` for what follows, until it is null."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class Order(StrEnum):
+    """Which end of a history comes first."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+class AgentQuery(Wire):
+    """Which agents to list. `name` and `state` match exactly, `capability` any of an agent's."""
+
+    name: str | None = None
+    state: str | None = None
+    capability: str | None = None
+    limit: int = Field(default=100, ge=1, le=1000)
+    cursor: str | None = None
+
+
+class HistoryQuery(Wire):
+    """Which part of an agent's history to list, newest first unless told otherwise."""
+
+    order: Order = Order.DESC
+    limit: int = Field(default=100, ge=1, le=1000)
+    cursor: str | None = None
+
+
+# --- between the core and its stores -------------------------------------------------------------
+
+
+class StoredReport(NamedTuple):
+    """A report after the core's rules, ready to be written.
+
+    `details` is JSON text. `effective_at` orders reports that carry no sequence: the report's own
+    time, or its arrival where the client's clock cannot be right. Times are microseconds since the
+    Unix epoch, UTC.
+    """
+
+    agent_id: str
+    instance_id: str | None
+    sequence: int | None
+    state: str
+    details: str | None
+    timestamp: int
+    effective_at: int
+    received_at: int
+    started_at: int | None
+    coalesced: int
+    errors: int
+
+
+class ReportOutcome(StrEnum):
+    """What a store did with a report."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    UNKNOWN_AGENT = "unknown_agent"
+    DEREGISTERED = "deregistered"
+
+
+class InstanceRecord(NamedTuple):
+    """One instance as a store keeps it; times are microseconds since the Unix epoch, UTC."""
+
+    instance_id: str | None
+    state: str
+    details: str | None
+    timestamp: int
+    sequence: int | None
+    started_at: int | None
+    last_seen_at: int
+    contact_endpoint: str | None
+
+
+class AgentRecord(NamedTuple):
+    """One agent as a store keeps it, with its instances; times as in `InstanceRecord`."""
+
+    agent_id: str
+    agent_name: str
+    version: str
+    capabilities: tuple[str, ...]
+    contact_endpoint: str | None
+    metadata: str | None
+    registered_at: int
+    deregistered_at: int | None
+    instances: tuple[InstanceRecord, ...]

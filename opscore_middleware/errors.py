@@ -1,0 +1,167 @@
+"""Every exception that this package raises on purpose.
+
+    OpsCoreError
+    ├── ConfigurationError          a setting is missing, malformed or contradicts another
+    │   └── MissingExtra            an optional part is not installed; names the install line
+    ├── InvalidInput                400  well-formed, but breaks a rule
+    │   ├── InvalidState            400  a state that nobody may report
+    │   ├── AgentIdMismatch         400  body and path name different agents
+    │   └── InvalidCursor           400  a page cursor that this server did not hand out
+    ├── Unauthorized                401  no key, or a wrong one
+    ├── AgentNotFound               404  nobody by that id
+    ├── AgentDeregistered           410  known once, taken out on purpose
+    ├── BodyTooLarge                413  more bytes than the server reads
+    ├── ValidationFailed            422  the body does not have the documented shape
+    ├── StoreUnavailable            503  the database cannot be used right now
+    └── RemoteError                      what another server answered, for callers of a client
+        └── RemoteUnavailable            it did not answer at all
+
+`code` is the snake_case name that programs match on and `status` the HTTP status that the
+server answers with; both are stable. `context` holds the values that the message names.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "AgentDeregistered",
+    "AgentIdMismatch",
+    "AgentNotFound",
+    "BodyTooLarge",
+    "ConfigurationError",
+    "InvalidCursor",
+    "InvalidInput",
+    "InvalidState",
+    "MissingExtra",
+    "OpsCoreError",
+    "RemoteError",
+    "RemoteUnavailable",
+    "StoreUnavailable",
+    "Unauthorized",
+    "ValidationFailed",
+]
+
+
+class OpsCoreError(Exception):
+    """The root of every error that this package raises on purpose."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, **context: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.context = context
+
+
+class ConfigurationError(OpsCoreError):
+    """A setting is missing, malformed or contradicts another one."""
+
+    code = "configuration_error"
+
+
+class MissingExtra(ConfigurationError):
+    """An optional part of the package is used but not installed."""
+
+    code = "missing_extra"
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f'{what} needs the {extra} extra: pip install "opscore-middleware[{extra}]"',
+            extra=extra,
+        )
+
+
+class InvalidInput(OpsCoreError):
+    """The request is well-formed but breaks a rule of the contract."""
+
+    code = "invalid_input"
+    status = 400
+
+
+class InvalidState(InvalidInput):
+    """A report names a state that nobody may report."""
+
+    code = "invalid_state"
+
+
+class AgentIdMismatch(InvalidInput):
+    """The body names another agent than the path."""
+
+    code = "agent_id_mismatch"
+
+
+class InvalidCursor(InvalidInput):
+    """A page cursor was not handed out by this server for this list."""
+
+    code = "invalid_cursor"
+
+
+class Unauthorized(OpsCoreError):
+    """The request carries no key, or a wrong one."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class AgentNotFound(OpsCoreError):
+    """No agent with that id has ever been registered here."""
+
+    code = "agent_not_found"
+    status = 404
+
+
+class AgentDeregistered(OpsCoreError):
+    """The agent was registered once and has been taken out on purpose."""
+
+    code = "agent_deregistered"
+    status = 410
+
+
+class BodyTooLarge(OpsCoreError):
+    """The request body has more bytes than the server reads."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class ValidationFailed(OpsCoreError):
+    """The body does not have the documented shape; `errors` lists each fault."""
+
+    code = "validation_failed"
+    status = 422
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__("; ".join(f"{e.get('loc')}: {e.get('msg')}" for e in errors))
+        self.errors = errors
+
+
+class StoreUnavailable(OpsCoreError):
+    """The database cannot be used right now; trying again later may help."""
+
+    code = "store_unavailable"
+    status = 503
+
+
+class RemoteError(OpsCoreError):
+    """Another server refused a call; `remote_status` and `remote_code` are its words."""
+
+    code = "remote_error"
+    status = 502
+
+    def __init__(
+        self, message: str, *, remote_status: int | None, remote_code: str | None, **context: Any
+    ) -> None:
+        super().__init__(message, **context)
+        self.remote_status = remote_status
+        self.remote_code = remote_code
+
+
+class RemoteUnavailable(RemoteError):
+    """Another server could not be reached or did not answer in time."""
+
+    code = "remote_unavailable"
+
+    def __init__(self, message: str, **context: Any) -> None:
+        super().__init__(message, remote_status=None, remote_code=None, **context)

@@ -1,0 +1,41 @@
+"""Where Ops-Core is: one address from the several spellings that clients are configured with."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+from opscore_middleware.errors import ConfigurationError
+
+__all__ = ["base_url"]
+
+
+def base_url(url: str, *, setting: str) -> str:
+    """Return the address that `/v1/opscore/…` is added to.
+
+    Clients are configured with `http://host:8000` and with `http://host:8000/v1`; both mean the
+    same server, and `/v1/v1` is never built. Raises `ConfigurationError` naming `setting` when
+    this is no http or https address, or carries a user, a password, a query or a fragment.
+    """
+    parts = urlsplit(url.strip())
+    try:
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        port_ok = False
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_ok:
+        raise ConfigurationError(
+            f"{setting}={_without_secrets(url)!r} is not an http or https address; "
+            "write for example http://127.0.0.1:8000.",
+            setting=setting,
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"{setting} must be a plain address without user, password, query or fragment; "
+            "keys have a setting of their own (OPSCORE_API_KEY).",
+            setting=setting,
+        )
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def _without_secrets(url: str) -> str:
+    return url.rpartition("@")[2] if "@" in url else url

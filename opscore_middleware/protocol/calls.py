@@ -1,0 +1,151 @@
+"""Every call to Ops-Core as a value: method, path, body and how to read the answer.
+
+The sync and the async client, the reporter and the command line all send these; none of them
+builds a path of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from opscore_middleware.core.models import (
+    Agent,
+    AgentQuery,
+    AgentStateView,
+    Batch,
+    BatchAccepted,
+    HistoryQuery,
+    Page,
+    Registration,
+    StateAccepted,
+    StateReport,
+    Transition,
+)
+from opscore_middleware.errors import RemoteError
+
+__all__ = [
+    "Call",
+    "get_agent",
+    "get_agent_state",
+    "health",
+    "history",
+    "list_agents",
+    "register_agent",
+    "report_state",
+    "report_states",
+]
+
+T = TypeVar("T")
+PREFIX = "/v1/opscore"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request to Ops-Core; `decode` turns the body of a 2xx answer into its result."""
+
+    method: str
+    path: str
+    decode: Callable[[bytes], T]
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def result(self, status: int, body: bytes) -> T:
+        """Read an answer. Raises `RemoteError` for anything but a 2xx in the documented shape."""
+        if not 200 <= status < 300:
+            raise _refusal(self, status, body)
+        try:
+            return self.decode(body)
+        except (ValidationError, ValueError):
+            raise RemoteError(
+                f"{self.method} {self.path} answered {status} with something that is not "
+                "Ops-Core's; check the address.",
+                remote_status=status,
+                remote_code=None,
+            ) from None
+
+
+def health() -> Call[dict[str, Any]]:
+    """`GET /health`: is the server there, which version, which store."""
+    return Call("GET", "/health", TypeAdapter(dict[str, Any]).validate_json)
+
+
+def report_state(report: StateReport) -> Call[StateAccepted]:
+    """Report one transition."""
+    path = f"{PREFIX}/agent/{_segment(report.agent_id)}/state"
+    return _post(path, _dump(report), StateAccepted)
+
+
+def report_states(agent_id: str, reports: Sequence[StateReport]) -> Call[BatchAccepted]:
+    """Report up to 1,000 transitions of one agent, all or none."""
+    body = _dump(Batch(reports=list(reports)))
+    return _post(f"{PREFIX}/agent/{_segment(agent_id)}/states", body, BatchAccepted)
+
+
+def get_agent_state(agent_id: str) -> Call[AgentStateView]:
+    """Read an agent's current state."""
+    return _get(f"{PREFIX}/agent/{_segment(agent_id)}/state", AgentStateView)
+
+
+def register_agent(registration: Registration) -> Call[Agent]:
+    """Make an agent known without AgentKit; the same name gets the same id again."""
+    return _post(f"{PREFIX}/agents", _dump(registration), Agent)
+
+
+def get_agent(agent_id: str) -> Call[Agent]:
+    """Read one agent with its instances."""
+    return _get(f"{PREFIX}/agents/{_segment(agent_id)}", Agent)
+
+
+def list_agents(query: AgentQuery | None = None) -> Call[Page[Agent]]:
+    """List agents, a page at a time."""
+    return _get(f"{PREFIX}/agents{_query(query)}", Page[Agent])
+
+
+def history(agent_id: str, query: HistoryQuery | None = None) -> Call[Page[Transition]]:
+    """List an agent's transitions, a page at a time."""
+    path = f"{PREFIX}/agents/{_segment(agent_id)}/history{_query(query)}"
+    return _get(path, Page[Transition])
+
+
+def _get(path: str, model: type[T]) -> Call[T]:
+    return Call("GET", path, TypeAdapter(model).validate_json)
+
+
+def _post(path: str, body: bytes, model: type[T]) -> Call[T]:
+    headers = {"Content-Type": "application/json"}
+    return Call("POST", path, TypeAdapter(model).validate_json, body, headers)
+
+
+def _dump(model: BaseModel) -> bytes:
+    return model.model_dump_json(by_alias=True, exclude_defaults=True).encode()
+
+
+def _segment(value: str) -> str:
+    return quote(value, safe="")
+
+
+def _query(query: BaseModel | None) -> str:
+    if query is None:
+        return ""
+    given = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return f"?{urlencode(given)}" if given else ""
+
+
+def _refusal(call: Call[Any], status: int, body: bytes) -> RemoteError:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    detail = answer.get("detail") if isinstance(answer, dict) else None
+    code = answer.get("code") if isinstance(answer, dict) else None
+    return RemoteError(
+        f"{call.method} {call.path} answered {status}: {detail or 'no reason given'}",
+        remote_status=status,
+        remote_code=code if isinstance(code, str) else None,
+    )
