@@ -1,0 +1,57 @@
+"""Waiting for an outcome, with a bound: the only place where a test sleeps."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+__all__ = ["TIMEOUT", "wait_until", "wait_until_async"]
+
+T = TypeVar("T")
+
+TIMEOUT = 10.0
+"""How long an outcome may take before the test fails, in seconds."""
+_PAUSE = 0.005
+
+
+def wait_until(
+    predicate: Callable[[], T], *, timeout: float = TIMEOUT, message: str = "the condition"
+) -> T:
+    """Ask `predicate` until its answer is true, and return that answer.
+
+    Raises `AssertionError` with `message` and the last answer once `timeout` seconds are over.
+    """
+    deadline = time.monotonic() + timeout
+    while not (answer := predicate()):
+        if time.monotonic() >= deadline:
+            raise AssertionError(_overdue(message, timeout, answer))
+        time.sleep(_PAUSE)
+    return answer
+
+
+async def wait_until_async(
+    predicate: Callable[[], T | Awaitable[T]],
+    *,
+    timeout: float = TIMEOUT,
+    message: str = "the condition",
+) -> T:
+    """Do the same on asyncio or trio, without holding up the loop; `predicate` may be async."""
+    deadline = time.monotonic() + timeout
+    while not (answer := await _ask(predicate)):
+        if time.monotonic() >= deadline:
+            raise AssertionError(_overdue(message, timeout, answer))
+        await anyio.sleep(_PAUSE)
+    return answer
+
+
+async def _ask(predicate: Callable[[], T | Awaitable[T]]) -> T:
+    answer = predicate()
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def _overdue(message: str, timeout: float, answer: object) -> str:
+    return f"waited {timeout:g} s in vain for {message}; the last answer was {answer!r}"
