@@ -6,15 +6,24 @@
     ├── InvalidInput                400  well-formed, but breaks a rule
     │   ├── InvalidState            400  a state that nobody may report
     │   ├── AgentIdMismatch         400  body and path name different agents
-    │   └── InvalidCursor           400  a page cursor that this server did not hand out
+    │   ├── InvalidCursor           400  a page cursor that this server did not hand out
+    │   └── InvalidEventType        400  a webhook about something that Ops-Core does not take
     ├── Unauthorized                401  no key, or a wrong one
+    ├── WebhookRefused              401  a webhook that AgentKit cannot be shown to have sent
+    │   ├── WebhookSecretRequired   401  no secret is configured to verify it with
+    │   ├── MissingSignature        401  it carries no signature or no timestamp
+    │   ├── InvalidSignature        401  the signature fits none of the secrets
+    │   └── StaleSignature          401  signed too long ago, or too far ahead
     ├── AgentNotFound               404  nobody by that id
     ├── AgentDeregistered           410  known once, taken out on purpose
     ├── BodyTooLarge                413  more bytes than the server reads
     ├── ValidationFailed            422  the body does not have the documented shape
     ├── StoreUnavailable            503  the database cannot be used right now
     └── RemoteError                      what another server answered, for callers of a client
-        └── RemoteUnavailable            it did not answer at all
+        ├── RemoteUnavailable            it did not answer at all
+        ├── AgentNameTaken               AgentKit has an agent by that name already
+        ├── AgentUnknownToAgentKit       AgentKit has no agent by that id
+        └── MessageRefused               AgentKit did not take a message, or a tool failed
 
 `code` is the snake_case name that programs match on and `status` the HTTP status that the
 server answers with; both are stable. `context` holds the values that the message names.
@@ -27,19 +36,28 @@ from typing import Any, ClassVar
 __all__ = [
     "AgentDeregistered",
     "AgentIdMismatch",
+    "AgentNameTaken",
     "AgentNotFound",
+    "AgentUnknownToAgentKit",
     "BodyTooLarge",
     "ConfigurationError",
     "InvalidCursor",
+    "InvalidEventType",
     "InvalidInput",
+    "InvalidSignature",
     "InvalidState",
+    "MessageRefused",
     "MissingExtra",
+    "MissingSignature",
     "OpsCoreError",
     "RemoteError",
     "RemoteUnavailable",
+    "StaleSignature",
     "StoreUnavailable",
     "Unauthorized",
     "ValidationFailed",
+    "WebhookRefused",
+    "WebhookSecretRequired",
 ]
 
 
@@ -98,11 +116,48 @@ class InvalidCursor(InvalidInput):
     code = "invalid_cursor"
 
 
+class InvalidEventType(InvalidInput):
+    """A webhook tells of an event that Ops-Core does not take."""
+
+    code = "invalid_event_type"
+
+
 class Unauthorized(OpsCoreError):
     """The request carries no key, or a wrong one."""
 
     code = "unauthorized"
     status = 401
+
+
+class WebhookRefused(OpsCoreError):
+    """A webhook cannot be shown to come from AgentKit; nothing of it was read or kept."""
+
+    code = "webhook_refused"
+    status = 401
+
+
+class WebhookSecretRequired(WebhookRefused):
+    """No secret is configured, so no webhook can be verified."""
+
+    code = "webhook_secret_required"
+
+
+class MissingSignature(WebhookRefused):
+    """A webhook carries no signature, or no timestamp."""
+
+    code = "missing_signature"
+
+
+class InvalidSignature(WebhookRefused):
+    """A webhook's signature fits none of the configured secrets."""
+
+    code = "invalid_signature"
+
+
+class StaleSignature(WebhookRefused):
+    """A webhook was signed too long ago, or too far ahead of this server's clock."""
+
+    code = "stale_signature"
 
 
 class AgentNotFound(OpsCoreError):
@@ -165,3 +220,21 @@ class RemoteUnavailable(RemoteError):
 
     def __init__(self, message: str, **context: Any) -> None:
         super().__init__(message, remote_status=None, remote_code=None, **context)
+
+
+class AgentNameTaken(RemoteError):
+    """AgentKit has an agent by that name already; perhaps this one, from before its restart."""
+
+    code = "agent_name_taken"
+
+
+class AgentUnknownToAgentKit(RemoteError):
+    """AgentKit has no agent by that id; its registry lives in memory and a restart empties it."""
+
+    code = "agent_unknown_to_agentkit"
+
+
+class MessageRefused(RemoteError):
+    """AgentKit did not take a message, or a tool that it ran at once failed."""
+
+    code = "message_refused"

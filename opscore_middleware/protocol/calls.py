@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from opscore_middleware.core.models import (
     Agent,
@@ -36,6 +36,7 @@ __all__ = [
     "health",
     "history",
     "list_agents",
+    "ops_core_refusal",
     "register_agent",
     "report_state",
     "report_states",
@@ -45,26 +46,53 @@ T = TypeVar("T")
 PREFIX = "/v1/opscore"
 
 
+def ops_core_refusal(call: Call[Any], status: int, body: bytes) -> RemoteError | None:
+    """Return what an answer of Ops-Core says went wrong, or None for a 2xx."""
+    if 200 <= status < 300:
+        return None
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    detail = answer.get("detail") if isinstance(answer, dict) else None
+    code = answer.get("code") if isinstance(answer, dict) else None
+    return RemoteError(
+        f"{call.method} {call.path} answered {status}: {detail or 'no reason given'}",
+        remote_status=status,
+        remote_code=code if isinstance(code, str) else None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request to Ops-Core; `decode` turns the body of a 2xx answer into its result."""
+    """One request; `decode` turns the body of a 2xx answer into its result.
+
+    `answers` holds the other statuses that are an answer too, and what each means. `refusal`
+    knows how the server words its errors, and returns None where there is none.
+    """
 
     method: str
     path: str
     decode: Callable[[bytes], T]
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    server: str = "Ops-Core"
+    answers: Mapping[int, T] = field(default_factory=dict)
+    refusal: Callable[[Call[Any], int, bytes], RemoteError | None] = ops_core_refusal
 
     def result(self, status: int, body: bytes) -> T:
-        """Read an answer. Raises `RemoteError` for anything but a 2xx in the documented shape."""
-        if not 200 <= status < 300:
-            raise _refusal(self, status, body)
+        """Read an answer. Raises `RemoteError` for anything but one in the documented shape."""
+        if status in self.answers:
+            return self.answers[status]
+        refused = self.refusal(self, status, body)
+        if refused is not None:
+            raise refused
         try:
             return self.decode(body)
-        except (ValidationError, ValueError):
+        except ValueError:
             raise RemoteError(
                 f"{self.method} {self.path} answered {status} with something that is not "
-                "Ops-Core's; check the address.",
+                f"{self.server}'s; check the address.",
                 remote_status=status,
                 remote_code=None,
             ) from None
@@ -135,17 +163,3 @@ def _query(query: BaseModel | None) -> str:
         return ""
     given = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     return f"?{urlencode(given)}" if given else ""
-
-
-def _refusal(call: Call[Any], status: int, body: bytes) -> RemoteError:
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        answer = None
-    detail = answer.get("detail") if isinstance(answer, dict) else None
-    code = answer.get("code") if isinstance(answer, dict) else None
-    return RemoteError(
-        f"{call.method} {call.path} answered {status}: {detail or 'no reason given'}",
-        remote_status=status,
-        remote_code=code if isinstance(code, str) else None,
-    )
