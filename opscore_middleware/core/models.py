@@ -6,7 +6,7 @@ refused.
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
@@ -45,7 +45,15 @@ __all__ = [
 
 T = TypeVar("T")
 
-Utc = Annotated[AwareDatetime, AfterValidator(lambda value: value.astimezone(UTC))]
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is before year 1 or after year 9999 in UTC") from None
+
+
+Utc = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """An aware time, converted to UTC."""
 
 # No control characters: ids and names travel in paths, logs and terminals, and PostgreSQL stores
