@@ -1,0 +1,1 @@
+"""AgentKit: its webhook, verified and parsed, and a typed client of its API."""
