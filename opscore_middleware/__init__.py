@@ -1,1 +1,9 @@
 """One line in an agent's web app, and its life appears in Ops-Core."""
+
+from opscore_middleware.agent.middleware import OpsCoreMiddleware
+from opscore_middleware.core.states import AgentState
+from opscore_middleware.errors import ConfigurationError, OpsCoreError
+
+__all__ = ["AgentState", "ConfigurationError", "OpsCoreError", "OpsCoreMiddleware", "__version__"]
+
+__version__ = "0.1.0"

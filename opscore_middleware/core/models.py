@@ -77,6 +77,8 @@ class Wire(BaseModel):
         frozen=True,
         extra="ignore",
         ser_json_inf_nan="null",
+        # An agent uses a few of these models and imports them all: build each on first use.
+        defer_build=True,
     )
 
 

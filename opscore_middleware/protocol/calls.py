@@ -6,8 +6,9 @@ builds a path of its own.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -141,13 +142,19 @@ def history(agent_id: str, query: HistoryQuery | None = None) -> Call[Page[Trans
     return _get(path, Page[Transition])
 
 
+@functools.cache
+def _reader(model: Hashable) -> TypeAdapter[Any]:
+    """Build a model's reader once: it costs more than the call that it reads."""
+    return TypeAdapter(model)
+
+
 def _get(path: str, model: type[T]) -> Call[T]:
-    return Call("GET", path, TypeAdapter(model).validate_json)
+    return Call("GET", path, _reader(model).validate_json)
 
 
 def _post(path: str, body: bytes, model: type[T]) -> Call[T]:
     headers = {"Content-Type": "application/json"}
-    return Call("POST", path, TypeAdapter(model).validate_json, body, headers)
+    return Call("POST", path, _reader(model).validate_json, body, headers)
 
 
 def _dump(model: BaseModel) -> bytes:

@@ -1,0 +1,133 @@
+"""What to do about an answer, and when to try again: decisions without I/O."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import random
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+__all__ = ["Answer", "Budget", "Verdict", "backoff", "judge", "retry_after"]
+
+
+class Answer(NamedTuple):
+    """What a server said; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Verdict(Enum):
+    """What an answer means for the reports that it is about."""
+
+    DELIVERED = auto()
+    """They are stored."""
+    LATER = auto()
+    """The server cannot take them now."""
+    UNKNOWN_AGENT = auto()
+    """The server does not know the agent yet."""
+    NO_BATCHES = auto()
+    """The server takes single reports only."""
+    UNAUTHORIZED = auto()
+    """The key is missing or wrong."""
+    REFUSED = auto()
+    """The server will never take them as they are."""
+    GONE = auto()
+    """The agent was taken out on purpose."""
+
+
+_BY_STATUS: Final = {
+    400: Verdict.REFUSED,
+    401: Verdict.UNAUTHORIZED,
+    403: Verdict.UNAUTHORIZED,
+    410: Verdict.GONE,
+    413: Verdict.REFUSED,
+    422: Verdict.REFUSED,
+}
+
+
+def judge(answer: Answer, *, batch: bool) -> Verdict:
+    """Say what an answer means; `batch` tells whether it is one to a batch of reports.
+
+    Statuses that no Ops-Core gives (a proxy's redirect, say) mean "later".
+    """
+    if 200 <= answer.status < 300:
+        return Verdict.DELIVERED
+    if answer.status in {404, 405}:
+        # Servers that know only the fixed contract have no batch route, and no `code` either.
+        if batch and (answer.status == 405 or _code(answer) is None):
+            return Verdict.NO_BATCHES
+        return Verdict.UNKNOWN_AGENT if answer.status == 404 else Verdict.LATER
+    return _BY_STATUS.get(answer.status, Verdict.LATER)
+
+
+def _code(answer: Answer) -> str | None:
+    try:
+        body = json.loads(answer.body)
+    except ValueError:
+        return None
+    code = body.get("code") if isinstance(body, dict) else None
+    # `not_found` is Ops-Core's word for a path that it does not have.
+    return code if isinstance(code, str) and code != "not_found" else None
+
+
+def retry_after(answer: Answer, *, now: float, longest: float = 300.0) -> float | None:
+    """Return the seconds that a `Retry-After` header asks for, at most `longest`, or None.
+
+    Both forms of RFC 9110 are read: seconds, and a date (`now` is seconds since the epoch).
+    """
+    value = answer.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), longest)
+    try:
+        seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
+    except (TypeError, ValueError):
+        return None
+    return min(max(0.0, seconds), longest)
+
+
+def backoff(
+    attempt: int,
+    *,
+    first: float = 0.2,
+    longest: float = 10.0,
+    uniform: Callable[[float, float], float] = random.uniform,
+) -> float:
+    """Return how long to wait after the given failed attempt (from 1), with full jitter.
+
+    Full jitter spreads a fleet evenly: a random time up to an exponentially rising bound (Marc
+    Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    """
+    bound = min(longest, first * 2.0 ** min(attempt - 1, 30))
+    return uniform(0.0, bound)
+
+
+class Budget:
+    """Keeps the reporter's own processor time below a share of the host's.
+
+    A token bucket in seconds of processor time: what is not used adds up to `burst`, so a quiet
+    agent reports at once and a busy one in larger batches.
+
+    Args:
+        share: the part of one processor that reporting may use, in the long run.
+        burst: seconds of processor time that may be used at once.
+    """
+
+    def __init__(self, *, share: float = 0.02, burst: float = 0.05) -> None:
+        self._share: Final = share
+        self._burst: Final = burst
+        self._credit = burst
+        self._at: float | None = None
+
+    def spend(self, cost: float, *, now: float) -> float:
+        """Pay for a delivery that took `cost`; return the seconds to wait before the next.
+
+        The first is free: it pays for imports and the connection, once.
+        """
+        if self._at is not None:
+            self._credit = min(self._burst, self._credit + (now - self._at) * self._share) - cost
+        self._at = now
+        return max(0.0, -self._credit / self._share)

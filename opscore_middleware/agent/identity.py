@@ -1,0 +1,73 @@
+"""Who this agent is: its name when nobody has given one, and its registration."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import PurePath
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from opscore_middleware.agent.settings import Settings
+from opscore_middleware.core.models import Registration
+
+__all__ = ["Named", "find_name", "registration"]
+
+# What runs apps, and so names no agent when it is the main module.
+_SERVERS = frozenset({"uvicorn", "hypercorn", "gunicorn", "granian", "daphne", "fastapi", "pytest"})
+
+
+class Named(NamedTuple):
+    """A name and where it was taken from, for the start line."""
+
+    name: str
+    source: str
+
+
+def find_name(
+    settings: Settings,
+    app: Any,
+    *,
+    argv: Sequence[str] | None = None,
+    main: ModuleType | None = None,
+) -> Named:
+    """Return the agent's name: as set, else FastAPI's title, else the main module's.
+
+    Never the host's name, which changes with each deploy. `app` is the outermost app, as
+    Starlette puts it into the scope; `argv` and `main` are the process's own unless given.
+    """
+    if settings.agent_name is not None:
+        return Named(settings.agent_name, "set")
+    title = getattr(app, "title", None)
+    if isinstance(title, str) and title.strip() and title != "FastAPI":
+        return Named(_plain(title), "the app's title")
+    return Named(_main_name(sys.argv if argv is None else argv, main), "the main module")
+
+
+def registration(settings: Settings, name: str, instance_id: str | None) -> Registration:
+    """Return what this agent registers with."""
+    return Registration(
+        agent_id=settings.agent_id,
+        agent_name=name,
+        version=settings.agent_version,
+        capabilities=list(settings.capabilities),
+        contact_endpoint=settings.contact_endpoint,
+        instance_id=instance_id if settings.contact_endpoint else None,
+    )
+
+
+def _main_name(argv: Sequence[str], main: ModuleType | None) -> str:
+    main = sys.modules.get("__main__") if main is None else main
+    spec = getattr(main, "__spec__", None)
+    file = getattr(main, "__file__", None)
+    name = spec.name.removesuffix(".__main__") if spec else PurePath(file or "agent").stem
+    if name.partition(".")[0] in _SERVERS or name == "__main__":
+        # `uvicorn research.main:app`: the module before the colon is the agent.
+        targets = [a.partition(":")[0] for a in argv[1:] if ":" in a and "/" not in a]
+        modules = [t for t in targets if all(part.isidentifier() for part in t.split("."))]
+        name = modules[0] if modules else name
+    return _plain(name)
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in name).strip()[:200] or "agent"

@@ -1,0 +1,97 @@
+"""The way to Ops-Core: one blocking HTTP call at a time, and nothing of it in the host's logs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from opscore_middleware.agent.delivery import Answer
+from opscore_middleware.protocol.calls import Call
+
+__all__ = ["Link", "Unreachable"]
+
+# httpx takes its timeouts one by one; a delivery that meets none of them for this long is over.
+_TIMEOUT = {"connect": 3.0, "read": 5.0, "write": 5.0, "pool": 5.0}
+_MAX_ANSWER = 1 << 20
+
+
+class Unreachable(Exception):
+    """There was no answer. The message holds the kind of failure, never the address or key."""
+
+
+class Link:
+    """Sends calls to one address over a kept-alive connection.
+
+    The transport is used without an `httpx.Client` around it: a client would log each address at
+    INFO in the host's logs, follow redirects with our key, and cost twice the time.
+
+    Args:
+        api_url: Ops-Core's address, as `protocol.address.base_url` returns it.
+        api_key: sent as a bearer token.
+        transport: makes another transport than httpx's own, for proxies and tests.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        api_key: str | None,
+        transport: Callable[[], httpx.BaseTransport] | None = None,
+    ) -> None:
+        self.api_url = api_url
+        self._make = transport or self._http
+        self._transport: httpx.BaseTransport | None = None
+        self._headers = {"User-Agent": "opscore-middleware", "Accept": "application/json"}
+        if api_key is not None:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+
+    def __repr__(self) -> str:
+        return f"Link({self.api_url!r})"
+
+    def send(self, call: Call[Any]) -> Answer:
+        """Send a call and wait for its answer. Raises `Unreachable` when there is none."""
+        try:
+            if self._transport is None:
+                self._transport = self._make()
+            request = httpx.Request(
+                call.method,
+                self.api_url + call.path,
+                headers={**self._headers, **call.headers},
+                content=call.body,
+                extensions={"timeout": _TIMEOUT},
+            )
+            response = self._transport.handle_request(request)
+            try:
+                body = _read(response)
+            finally:
+                response.close()
+        except Exception as failure:
+            # Any failure: what a transport of the host's raises must not end the reporter.
+            self.close()
+            raise Unreachable(type(failure).__name__) from None
+        return Answer(response.status_code, dict(response.headers), body)
+
+    def close(self) -> None:
+        """Drop the connection; the next call makes a new one."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            with contextlib.suppress(Exception):
+                transport.close()
+
+    def forget(self) -> None:
+        """Leave the connection to the parent process, after a fork."""
+        self._transport = None
+
+    def _http(self) -> httpx.BaseTransport:
+        return httpx.HTTPTransport(verify=self.api_url.startswith("https:"))
+
+
+def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > _MAX_ANSWER:
+            break
+    return bytes(body)

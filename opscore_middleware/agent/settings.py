@@ -1,0 +1,212 @@
+"""What an agent can be told: arguments first, then the environment, then sane defaults."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from opscore_middleware.core.models import AgentId, Name
+from opscore_middleware.errors import ConfigurationError
+from opscore_middleware.protocol.address import base_url
+
+__all__ = ["Settings"]
+
+WORK_METHODS: Final = ("POST", "PUT", "PATCH", "DELETE")
+NEVER_WORK: Final = frozenset({"HEAD", "OPTIONS"})
+_TOKEN: Final = frozenset(
+    "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the agent half is configured with, checked.
+
+    `resolve` makes one from arguments and the environment. The key shows in no repr.
+    """
+
+    api_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    agent_id: str | None = None
+    agent_name: str | None = None
+    agent_version: str = ""
+    capabilities: tuple[str, ...] = ()
+    contact_endpoint: str | None = None
+    methods: frozenset[str] = frozenset(WORK_METHODS)
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    read_grace: float = 0.25
+    error_hold: float = 5.0
+
+    @classmethod
+    def resolve(
+        cls,
+        *,
+        api_url: str | None = None,
+        api_key: str | None = None,
+        agent_id: str | None = None,
+        agent_name: str | None = None,
+        agent_version: str | None = None,
+        capabilities: Iterable[str] | None = None,
+        contact_endpoint: str | None = None,
+        methods: Iterable[str] | None = None,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        read_grace: float | None = None,
+        error_hold: float | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Settings:
+        """Take each setting from its argument, else from the environment, else its default.
+
+        An environment variable that is empty counts as not set. Raises `ConfigurationError` for
+        the first value that cannot be, naming the setting, the value and the rule.
+        """
+        env = _Environment(os.environ if environ is None else environ)
+        url = env.pick("api_url", api_url, "OPSCORE_API_URL")
+        return cls(
+            api_url=None if url is None else base_url(_string(url), setting=url.source),
+            api_key=_key(env.pick("api_key", api_key, "OPSCORE_API_KEY")),
+            agent_id=_checked(AgentId, env.pick("agent_id", agent_id, "OPSCORE_AGENT_ID")),
+            agent_name=_checked(Name, env.pick("agent_name", agent_name, "OPSCORE_AGENT_NAME")),
+            agent_version=_text(env.pick("agent_version", agent_version, "OPSCORE_AGENT_VERSION")),
+            capabilities=_names(
+                env.pick("capabilities", capabilities, "OPSCORE_AGENT_CAPABILITIES")
+            ),
+            contact_endpoint=_endpoint(
+                env.pick("contact_endpoint", contact_endpoint, "OPSCORE_CONTACT_ENDPOINT")
+            ),
+            methods=_methods(WORK_METHODS if methods is None else methods),
+            include=_globs("include", include),
+            exclude=_globs("exclude", exclude),
+            read_grace=_seconds(env.pick("read_grace", read_grace, "OPSCORE_READ_GRACE"), 0.25),
+            error_hold=_seconds(env.pick("error_hold", error_hold, "OPSCORE_ERROR_HOLD"), 5.0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value and the name under which it was given, for the error that may follow."""
+
+    value: Any
+    source: str
+
+    def refuse(self, rule: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self.source}={self.value!r} {rule}", setting=self.source, value=self.value
+        )
+
+
+class _Environment:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def pick(self, argument: str, value: Any, variable: str) -> _Given | None:
+        if value is not None:
+            return _Given(value, argument)
+        text = self._environ.get(variable, "").strip()
+        return _Given(text, variable) if text else None
+
+
+def _string(given: _Given) -> str:
+    if not isinstance(given.value, str):
+        raise given.refuse("must be a text.")
+    return given.value
+
+
+def _key(given: _Given | None) -> str | None:
+    if given is None:
+        return None
+    key = given.value
+    if not isinstance(key, str) or not key.strip() or not key.isascii() or not key.isprintable():
+        # The value is left out on purpose: an almost right key is a secret too.
+        raise ConfigurationError(
+            f"{given.source} must be printable ASCII, as it travels in a header; "
+            "copy it again, without line breaks.",
+            setting=given.source,
+        )
+    return key.strip()
+
+
+def _checked(kind: Any, given: _Given | None) -> str | None:
+    if given is None:
+        return None
+    try:
+        checked: str = TypeAdapter(kind).validate_python(given.value, strict=True)
+    except ValidationError:
+        raise given.refuse(
+            "must be a text of 1 to 200 characters without control characters "
+            "(nor slashes, where it is an id)."
+        ) from None
+    return checked
+
+
+def _text(given: _Given | None) -> str:
+    if given is None:
+        return ""
+    if not isinstance(given.value, str) or len(given.value) > 100:
+        raise given.refuse("must be a text of at most 100 characters.")
+    return given.value
+
+
+def _names(given: _Given | None) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    raw = given.value
+    if isinstance(raw, str):
+        raw = [part.strip() for part in raw.split(",") if part.strip()]
+    try:
+        return tuple(TypeAdapter(list[Name]).validate_python(list(raw), strict=True))
+    except (ValidationError, TypeError):
+        raise given.refuse(
+            "must be a list of names (in the environment: separated by commas)."
+        ) from None
+
+
+def _endpoint(given: _Given | None) -> str | None:
+    if given is None:
+        return None
+    url = given.value
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")) or " " in url:
+        raise given.refuse("must be the http or https address that this agent takes tasks at.")
+    return url
+
+
+def _methods(methods: Iterable[str]) -> frozenset[str]:
+    given = _Given(methods, "methods")
+    if isinstance(methods, str):
+        raise given.refuse("must be a list of HTTP methods, such as ['POST', 'PUT'].")
+    names = frozenset(method.upper() for method in methods)
+    for name in names:
+        if not _TOKEN.issuperset(name or " "):
+            raise given.refuse(f"holds {name!r}, which is no HTTP method.")
+        if name in NEVER_WORK:
+            raise given.refuse(f"holds {name}, which asks about a resource and is never work.")
+    return names
+
+
+def _globs(setting: str, patterns: Iterable[str]) -> tuple[str, ...]:
+    given = _Given(patterns, setting)
+    if isinstance(patterns, str):
+        raise given.refuse("must be a list of path patterns, such as ['/chat', '/runs/*'].")
+    globs = tuple(patterns)
+    for glob in globs:
+        if not glob.startswith(("/", "*")):
+            raise given.refuse(f"holds {glob!r}; a path pattern starts with / or *.")
+    return globs
+
+
+def _seconds(given: _Given | None, default: float) -> float:
+    if given is None:
+        return default
+    try:
+        seconds = float(given.value)
+    except (TypeError, ValueError):
+        raise given.refuse("must be a number of seconds.") from None
+    if not math.isfinite(seconds) or not 0 <= seconds <= 3600:
+        raise given.refuse("must be between 0 and 3600 seconds.")
+    return seconds

@@ -1,0 +1,62 @@
+"""Which requests are work."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Any
+
+from opscore_middleware.agent.settings import NEVER_WORK, Settings
+
+__all__ = ["Kind", "Rules"]
+
+
+class Kind(Enum):
+    """How a request counts."""
+
+    NOTHING = auto()
+    """Never, whatever it does."""
+    READ = auto()
+    """Once it has run for the grace, unless it is an event stream."""
+    WORK = auto()
+    """From its start."""
+
+
+class Rules:
+    """Tells requests that are work from those that are not.
+
+    Args:
+        settings: `methods`, `include` and `exclude`; a path that `include` matches is work by any
+            method but HEAD and OPTIONS.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._methods: Mapping[str, Kind] = {
+            "GET": Kind.READ,
+            **dict.fromkeys(settings.methods, Kind.WORK),
+        }
+        self._include = _either(settings.include)
+        self._exclude = _either(settings.exclude)
+        self.by_path = self._include is not None or self._exclude is not None
+        """Whether paths matter at all."""
+
+    def kind(self, scope: Mapping[str, Any]) -> Kind:
+        """Say how a request counts."""
+        method = scope["method"]
+        if self.by_path and method not in NEVER_WORK:
+            path = scope["path"]
+            if self._include is not None and self._include.match(path):
+                return Kind.WORK
+            if self._exclude is not None and self._exclude.match(path):
+                return Kind.NOTHING
+        return self._methods.get(method, Kind.NOTHING)
+
+    def by_method(self, scope: Mapping[str, Any]) -> Kind:
+        """Say how a request counts where no path pattern is set."""
+        return self._methods.get(scope["method"], Kind.NOTHING)
+
+
+def _either(globs: tuple[str, ...]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(fnmatch.translate, globs))) if globs else None
