@@ -1,0 +1,1 @@
+"""An agent that summarises text, one line away from Ops-Core."""
