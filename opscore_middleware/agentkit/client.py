@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from opscore_middleware.agentkit.models import AgentDetails, Message, RunAccepted
 from opscore_middleware.core.models import Registration
@@ -70,12 +70,14 @@ def run_message(agent_id: str, message: Message) -> Call[RunAccepted]:
     The call's refusals are `AgentUnknownToAgentKit` (404) and `MessageRefused`, also for a 2xx
     whose body says `"status": "error"`.
     """
+    # For a tool, 404 may as well mean that there is no such tool.
+    known_kinds = {} if message.message_type == "tool_invocation" else {404: AgentUnknownToAgentKit}
     return _call(
         "POST",
         f"/v1/agents/{quote(agent_id, safe='')}/run",
         TypeAdapter(RunAccepted).validate_json,
         message.body(),
-        {404: AgentUnknownToAgentKit},
+        known_kinds,
         otherwise=MessageRefused,
     )
 
@@ -86,7 +88,7 @@ def ping() -> Call[None]:
 
 
 class _Registered(BaseModel):
-    agentId: str  # noqa: N815  (AgentKit's own spelling, read nowhere else)
+    agent_id: str = Field(alias="agentId")
 
 
 class _RegisteredEnvelope(BaseModel):
@@ -98,7 +100,7 @@ class _ListEnvelope(BaseModel):
 
 
 def _registered_id(body: bytes) -> str:
-    return _RegisteredEnvelope.model_validate_json(body).data.agentId
+    return _RegisteredEnvelope.model_validate_json(body).data.agent_id
 
 
 def _listed(body: bytes) -> list[AgentDetails]:
