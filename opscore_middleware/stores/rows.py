@@ -1,0 +1,87 @@
+"""From rows to records, for every SQL store: columns carry the same names in all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
+
+from opscore_middleware.core.clock import from_micros
+from opscore_middleware.core.models import AgentRecord, InstanceRecord, Transition
+
+__all__ = [
+    "NO_INSTANCE",
+    "Row",
+    "agent_record",
+    "agent_records",
+    "instance_record",
+    "stored_instance_id",
+    "transition",
+]
+
+NO_INSTANCE: Final = ""
+"""What a database keeps as the instance id of reports that name none."""
+
+
+class Row(Protocol):
+    """A row whose columns are read by name, as `sqlite3.Row` and `asyncpg.Record` are."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+def stored_instance_id(instance_id: str | None) -> str:
+    """Return the instance id as a database keeps it."""
+    return NO_INSTANCE if instance_id is None else instance_id
+
+
+def agent_records(agents: Iterable[Row], instances: Iterable[Row]) -> list[AgentRecord]:
+    """Put agents and their instances together, both in the order in which they come."""
+    by_agent: dict[int, list[InstanceRecord]] = {}
+    for row in instances:
+        by_agent.setdefault(row["agent_key"], []).append(instance_record(row))
+    return [agent_record(row, by_agent.get(row["agent_key"], ())) for row in agents]
+
+
+def agent_record(row: Row, instances: Iterable[InstanceRecord]) -> AgentRecord:
+    """Read a row of `agents`."""
+    return AgentRecord(
+        agent_id=row["agent_id"],
+        agent_name=row["agent_name"],
+        version=row["version"],
+        capabilities=tuple(json.loads(row["capabilities"])),
+        contact_endpoint=row["contact_endpoint"],
+        metadata=row["metadata"],
+        registered_at=row["registered_at"],
+        deregistered_at=row["deregistered_at"],
+        instances=tuple(instances),
+    )
+
+
+def instance_record(row: Row) -> InstanceRecord:
+    """Read a row of `instances`."""
+    return InstanceRecord(
+        instance_id=row["instance_id"] or None,
+        state=row["state"],
+        details=row["details"],
+        timestamp=row["timestamp"],
+        sequence=row["sequence"],
+        started_at=row["started_at"],
+        last_seen_at=row["last_seen_at"],
+        contact_endpoint=row["contact_endpoint"],
+    )
+
+
+def transition(row: Row, *, agent_id: str) -> Transition:
+    """Read a row of `events` that carries its instance's id."""
+    return Transition(
+        event_id=row["event_id"],
+        agent_id=agent_id,
+        state=row["state"],
+        details=None if row["details"] is None else json.loads(row["details"]),
+        timestamp=from_micros(row["timestamp"]),
+        received_at=from_micros(row["received_at"]),
+        instance_id=row["instance_id"] or None,
+        sequence=row["sequence"],
+        coalesced=row["coalesced"],
+        errors=row["errors"],
+    )

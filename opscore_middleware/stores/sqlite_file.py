@@ -1,0 +1,216 @@
+"""One SQLite database: connections to it, its schema, and who may hold it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from opscore_middleware.errors import ConfigurationError, OpsCoreError, StoreUnavailable
+from opscore_middleware.stores.schema import steps
+
+__all__ = ["MEMORY", "SqliteFile"]
+
+MEMORY: Final = ":memory:"
+
+_OLDEST_SQLITE: Final = (3, 37, 0)  # STRICT tables
+_APPLICATION_ID: Final = 0x4F707343  # "OpsC"
+_CHECKPOINT_PAGES: Final = 8_000  # 32 MB of log: a checkpoint then costs little per commit
+
+_REMEDIES: Final = {
+    sqlite3.SQLITE_FULL: "free space on its disk",
+    sqlite3.SQLITE_BUSY: "another program holds it; close that",
+    sqlite3.SQLITE_LOCKED: "another program holds it; close that",
+    sqlite3.SQLITE_READONLY: "make the file and its directory writable",
+    sqlite3.SQLITE_CANTOPEN: "make the file and its directory writable",
+    sqlite3.SQLITE_PERM: "make the file and its directory writable",
+    sqlite3.SQLITE_IOERR: "check its disk",
+    sqlite3.SQLITE_PROTOCOL: "put the file on a local disk",
+    sqlite3.SQLITE_CORRUPT: "restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "name another file, or restore it from a backup",
+    sqlite3.SQLITE_NOMEM: "free memory",
+}
+# What no waiting mends: the path itself is wrong.
+_SETTING_CODES: Final = {
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOTADB,
+}
+
+
+class SqliteFile:
+    """A database by its path, or `:memory:`.
+
+    Args:
+        path: the file; made when it is not there, in a directory that is.
+        busy_timeout: how long to wait for another program that holds the file, in seconds.
+    """
+
+    def __init__(self, path: str, *, busy_timeout: float) -> None:
+        self.path = path
+        self._busy_timeout = busy_timeout
+        self._lock: sqlite3.Connection | None = None
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether there is no file, and only one connection sees the data."""
+        return self.path == MEMORY
+
+    def open(self) -> sqlite3.Connection:
+        """Take the file for this process, bring its schema up to date, and return the writer's
+        connection.
+
+        Raises `ConfigurationError` when the file cannot be Ops-Core's, and `StoreUnavailable`
+        when it can, but not now.
+        """
+        _check_library()
+        if not self.in_memory:
+            self._check_path()
+        try:
+            if not self.in_memory:
+                self._take()
+            return self._opened()
+        except sqlite3.Error as error:
+            self.release()
+            raise self._refusal(error) from error
+        except OpsCoreError:
+            self.release()
+            raise
+
+    def connect(self) -> sqlite3.Connection:
+        """Return one more connection; it may be handed from thread to thread."""
+        connection = sqlite3.connect(
+            self.path,
+            timeout=self._busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    def release(self) -> None:
+        """Let other processes have the file."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def unavailable(self, error: Exception) -> StoreUnavailable | None:
+        """Say what keeps the database from working; None when `error` is about something else."""
+        code = getattr(error, "sqlite_errorcode", None)
+        remedy = None if code is None else _REMEDIES.get(code & 0xFF)
+        if remedy is None:
+            return None
+        return StoreUnavailable(
+            f"The database {self.path} cannot be used right now ({error}); {remedy}.",
+            path=self.path,
+        )
+
+    def _check_path(self) -> None:
+        path = Path(self.path)
+        if path.is_dir():
+            raise ConfigurationError(
+                f"The database {self.path} is a directory; name a file in it.", path=self.path
+            )
+        if not path.absolute().parent.is_dir():
+            raise ConfigurationError(
+                f"The database {self.path} has no directory to be in; "
+                f"make {path.absolute().parent} or name another path.",
+                path=self.path,
+            )
+
+    def _take(self) -> None:
+        # A lock that SQLite itself holds on a file of its own: it works wherever SQLite does, and
+        # the system lets go of it when the process dies, however it dies.
+        lock = sqlite3.connect(
+            f"{self.path}.lock", timeout=0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            lock.close()
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            raise ConfigurationError(
+                f"The database {self.path} is in use by another process. A SQLite file serves one "
+                "process at a time, since reports are ordered and gathered in its memory: stop "
+                "the other process, run with one worker, or give this one a file of its own; "
+                "several replicas need PostgreSQL.",
+                path=self.path,
+            ) from None
+        self._lock = lock
+
+    def _opened(self) -> sqlite3.Connection:
+        connection = self.connect()
+        try:
+            self._check_owner(connection)
+            self._configure(connection)
+            self._upgrade(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_owner(self, connection: sqlite3.Connection) -> None:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (owner,) = connection.execute("PRAGMA application_id").fetchone()
+        if tables and owner != _APPLICATION_ID:
+            raise ConfigurationError(
+                f"The database {self.path} belongs to another program; name another file.",
+                path=self.path,
+            )
+
+    def _configure(self, connection: sqlite3.Connection) -> None:
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal" and not self.in_memory:
+            raise ConfigurationError(
+                f"The disk of the database {self.path} allows no write-ahead log (it stays with "
+                f"{mode!r}); put the file on a local disk.",
+                path=self.path,
+            )
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        known = steps("sqlite")
+        newest = known[-1].version
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > newest:
+            raise ConfigurationError(
+                f"The database {self.path} has schema version {version}, and this release knows "
+                f"none above {newest}; install the release that wrote it, or a newer one.",
+                path=self.path,
+                version=version,
+                newest=newest,
+            )
+        for step in known:
+            if step.version > version:
+                connection.executescript(
+                    f"BEGIN IMMEDIATE;\n{step.sql}\n"
+                    f"PRAGMA application_id = {_APPLICATION_ID};\n"
+                    f"PRAGMA user_version = {step.version};\nCOMMIT;"
+                )
+
+    def _refusal(self, error: sqlite3.Error) -> OpsCoreError:
+        reason = self.unavailable(error)
+        if reason is None:
+            return StoreUnavailable(
+                f"The database {self.path} cannot be opened ({error}); name another file, or "
+                "restore it from a backup.",
+                path=self.path,
+            )
+        if error.sqlite_errorcode & 0xFF in _SETTING_CODES:
+            return ConfigurationError(reason.message, path=self.path)
+        return reason
+
+
+def _check_library() -> None:
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise ConfigurationError(
+            f"SQLite {sqlite3.sqlite_version} is too old, "
+            f"{'.'.join(map(str, _OLDEST_SQLITE))} is the oldest that will do; use a Python that "
+            "is built with a newer one (those of python.org and uv are).",
+            version=sqlite3.sqlite_version,
+        )

@@ -1,0 +1,201 @@
+"""The one thread that writes to a SQLite database, in as few transactions as can be."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from opscore_middleware.core.models import ReportOutcome, StoredReport
+from opscore_middleware.errors import StoreUnavailable
+from opscore_middleware.stores.sqlite_reports import ReportWriter
+
+__all__ = ["SqliteWriter"]
+
+T = TypeVar("T")
+
+Run = Callable[[sqlite3.Connection], Any]
+Explain = Callable[[Exception], StoreUnavailable | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reports:
+    """A caller that waits for reports to be written."""
+
+    reports: Sequence[StoredReport]
+    whole: bool
+    future: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """A caller that waits for anything else to be done."""
+
+    run: Run
+    future: asyncio.Future[Any]
+
+
+_Caller = _Reports | _Work
+_Answers = list[tuple[asyncio.Future[Any], Any]]
+
+
+class SqliteWriter:
+    """Gathers what concurrent callers want written, for as long as the commit before it takes, and
+    answers all of them after their own commit is on disk.
+
+    Callers run on asyncio, on any number of loops. One that is cancelled leaves the others alone;
+    what it asked for may still be written.
+
+    Args:
+        connection: used by this thread alone, and closed by it.
+        explain: turns a database's failure into `StoreUnavailable`; None for other errors.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, explain: Explain) -> None:
+        self._connection = connection
+        self._explain = explain
+        self._reports = ReportWriter(connection)
+        self._callers: SimpleQueue[_Caller | None] = SimpleQueue()
+        self._closed = False
+        # A daemon: what was answered is on disk, so a process that forgets to close may end.
+        self._thread = threading.Thread(target=self._serve, name="opscore-sqlite", daemon=True)
+        self._thread.start()
+
+    async def report(self, reports: Sequence[StoredReport], *, whole: bool) -> list[ReportOutcome]:
+        """Write reports, all or none of them with `whole`, and say what became of each."""
+        future = asyncio.get_running_loop().create_future()
+        self._ask(_Reports(reports, whole, future))
+        outcomes: list[ReportOutcome] = await future
+        return outcomes
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in the writer's thread, within a transaction."""
+        future = asyncio.get_running_loop().create_future()
+        self._ask(_Work(work, future))
+        result: T = await future
+        return result
+
+    def close(self) -> None:
+        """Write what was asked for, and end the thread; waits for it. Idempotent."""
+        self._closed = True
+        self._callers.put(None)
+        self._thread.join()
+
+    def _ask(self, caller: _Caller) -> None:
+        if self._closed:
+            raise StoreUnavailable("The database is closed; the server is stopping.")
+        self._callers.put(caller)
+
+    def _serve(self) -> None:
+        while (caller := self._callers.get()) is not None:
+            callers = [caller]
+            for _ in range(self._callers.qsize()):
+                following = self._callers.get()
+                if following is None:
+                    self._callers.put(None)
+                else:
+                    callers.append(following)
+            _answer(self._commit(callers))
+        self._connection.close()
+
+    def _commit(self, callers: list[_Caller]) -> _Answers:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            answers = self._perform(callers)
+            self._connection.execute("COMMIT")
+        except Exception as error:  # whatever it is, each caller has to hear of it
+            self._roll_back()
+            return [(caller.future, self._explain(error) or error) for caller in callers]
+        return answers
+
+    def _perform(self, callers: list[_Caller]) -> _Answers:
+        answers = [
+            (caller.future, self._alone(caller.run))
+            for caller in callers
+            if isinstance(caller, _Work)
+        ]
+        reporting = [caller for caller in callers if isinstance(caller, _Reports)]
+        refused = self._refused(reporting)
+        answers += refused.items()
+        return answers + self._write([c for c in reporting if c.future not in refused])
+
+    def _refused(self, callers: list[_Reports]) -> dict[asyncio.Future[Any], list[ReportOutcome]]:
+        """Answer the callers that want all or nothing, and cannot have all.
+
+        A report that is not written for the sake of another is answered as that one is.
+        """
+        whole = [caller for caller in callers if caller.whole]
+        if not whole:
+            return {}
+        strangers = self._reports.strangers([r for caller in whole for r in caller.reports])
+        refused = {}
+        for caller in whole:
+            reasons = [strangers.get(report.agent_id) for report in caller.reports]
+            first = next((reason for reason in reasons if reason is not None), None)
+            if first is not None:
+                refused[caller.future] = [reason or first for reason in reasons]
+        return refused
+
+    def _write(self, callers: list[_Reports]) -> _Answers:
+        if not callers:
+            return []
+        together = [report for caller in callers for report in caller.reports]
+        outcomes = self._alone(lambda _: self._reports.write(together))
+        if isinstance(outcomes, Exception):
+            return [(c.future, self._alone(_writing(self._reports, c))) for c in callers]
+        answers, start = [], 0
+        for caller in callers:
+            end = start + len(caller.reports)
+            answers.append((caller.future, outcomes[start:end]))
+            start = end
+        return answers
+
+    def _alone(self, run: Run) -> Any:
+        """Return the result of `run`, or its error once all that it did is undone.
+
+        Raises the error when the transaction cannot go on.
+        """
+        self._connection.execute("SAVEPOINT alone")
+        try:
+            result = run(self._connection)
+        except Exception as error:
+            if self._explain(error) or not self._connection.in_transaction:
+                raise
+            self._connection.execute("ROLLBACK TO alone")
+            result = error
+        self._connection.execute("RELEASE alone")
+        return result
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def _writing(reports: ReportWriter, caller: _Reports) -> Run:
+    return lambda _: reports.write(caller.reports)
+
+
+def _answer(answers: _Answers) -> None:
+    """Wake each event loop once for all of its callers."""
+    by_loop: dict[asyncio.AbstractEventLoop, _Answers] = {}
+    for answer in answers:
+        by_loop.setdefault(answer[0].get_loop(), []).append(answer)
+    for loop, its in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle, its)
+        except RuntimeError:  # the loop is closed, so nobody waits any more
+            pass
+
+
+def _settle(answers: _Answers) -> None:
+    for future, result in answers:
+        if future.done():  # cancelled
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
