@@ -19,7 +19,7 @@ from opscore_middleware.agent.outcome import (
 )
 from opscore_middleware.agent.runtime import EXIT_PATIENCE, AgentRuntime
 from opscore_middleware.agent.settings import Settings
-from opscore_middleware.agent.tracker import Tracker, Work
+from opscore_middleware.agent.tracker import Tracker
 from opscore_middleware.agent.work import Kind, Rules
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.errors import ConfigurationError
@@ -29,6 +29,10 @@ __all__ = ["OpsCoreMiddleware"]
 # In the scope, so that it reaches mounted apps and nothing else: a second middleware further in
 # sees that this request is watched already. A context variable would leak into child tasks.
 WATCHED: Final = "opscore_middleware.watched"
+
+# An enum's members cost a look-up each; these are compared in every request.
+WORK: Final = Kind.WORK
+READ: Final = Kind.READ
 
 
 class OpsCoreMiddleware:
@@ -98,7 +102,8 @@ class OpsCoreMiddleware:
             error_hold=error_hold,
         )
         rules = Rules(settings)
-        self._kind = rules.kind if rules.by_path else rules.by_method
+        self._by_method = rules.by_method
+        self._by_path = rules.kind if rules.by_path else None
         self._runtime = AgentRuntime(settings, transport)
         self._tracker = self._runtime.tracker
         self._introduced = False
@@ -123,52 +128,72 @@ class OpsCoreMiddleware:
         scope[WATCHED] = True
         if not self._introduced:
             self._introduce(scope)
-        if kind == "http":
-            counts = self._kind(scope)
-            if counts is Kind.WORK:
-                await self._watch(self._tracker.begin(), False, scope, receive, send)
-            elif counts is Kind.READ:
-                await self._watch(self._tracker.begin_read(), True, scope, receive, send)
-            else:
-                await self.app(scope, receive, send)
-        else:
+        if kind == "lifespan":
             await _Lifespan(self.app, self._runtime).run(scope, receive, send)
+            return
+        by_path = self._by_path
+        counts = self._by_method.get(scope["method"]) if by_path is None else by_path(scope)
+        if counts is not WORK:
+            await (self._read if counts is READ else self.app)(scope, receive, send)
+            return
 
-    def _introduce(self, scope: Scope) -> None:
-        self._introduced = True
-        self._runtime.introduce(scope.get("app", self.app))
-        if scope["type"] == "http" and self._kind(scope) is Kind.READ:
-            self._tracker.served_without_lifespan()
-
-    async def _watch(
-        self, work: Work, read: bool, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Serve one request that counts, or may come to count."""
-        tracker = self._tracker
+        # Inline, and the wrapper a plain function that hands on the server's own awaitable: a
+        # coroutine of ours around the request and each message would double what we cost.
         status = 0
 
-        # A plain function that hands on the server's own awaitable: a coroutine of our own around
-        # each message would double what a request pays for us.
         def watched_send(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if read and _is_event_stream(message):
-                    tracker.end(work)
+            return send(message)
+
+        tracker = self._tracker
+        unit = tracker.begin()
+        try:
+            await self.app(scope, receive, watched_send)
+        except BaseException as exception:
+            if is_failure(exception):
+                tracker.fail(unit, describe_exception(exception, scope))
+            else:
+                tracker.end(unit)
+            raise
+        if status >= 500:
+            tracker.fail(unit, describe_status(status, scope))
+        else:
+            tracker.end(unit)
+
+    def _introduce(self, scope: Scope) -> None:
+        self._introduced = True
+        self._runtime.introduce(scope.get("app", self.app))
+        if scope["type"] == "http" and self._by_method.get(scope["method"]) is READ:
+            self._tracker.served_without_lifespan()
+
+    async def _read(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that comes to count if it lasts, unless it streams events."""
+        tracker = self._tracker
+        read = tracker.begin_read()
+        status = 0
+
+        def watched_send(message: Message) -> Awaitable[None]:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if _is_event_stream(message):
+                    tracker.end_read(read)
             return send(message)
 
         try:
             await self.app(scope, receive, watched_send)
         except BaseException as exception:
             if is_failure(exception):
-                tracker.fail(work, describe_exception(exception, scope))
+                tracker.fail_read(read, describe_exception(exception, scope))
             else:
-                tracker.end(work)
+                tracker.end_read(read)
             raise
         if status >= 500:
-            tracker.fail(work, describe_status(status, scope))
+            tracker.fail_read(read, describe_status(status, scope))
         else:
-            tracker.end(work)
+            tracker.end_read(read)
 
 
 class _Lifespan:

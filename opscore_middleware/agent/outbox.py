@@ -10,6 +10,9 @@ from opscore_middleware.core.states import AgentState
 __all__ = ["Entry", "Instance", "Outbox"]
 
 
+_ERROR: Final = AgentState.ERROR  # looking a member up costs as much as the whole comparison
+
+
 class Instance(NamedTuple):
     """One process start, as far as reports go; `started_at` is in seconds since the epoch."""
 
@@ -36,68 +39,57 @@ class Entry(NamedTuple):
 class Outbox:
     """A bounded queue between the app, which puts, and one reporter, which takes.
 
-    When it is full the last entry is folded into the new one, so the newest state is never lost
+    When it is full the last two entries are folded into one, so the newest state is never lost
     and the memory is flat; the earliest transitions, which tell how an outage began, are kept.
-    `put` calls must not overlap (the tracker's lock sees to it); `take` may run at any time: what
-    it has taken can no longer change.
+    Appending to `entries` and `fold` must not overlap (the tracker's lock sees to it); `take` may
+    run at any time: what it has taken can no longer change.
 
     Args:
         limit: how many entries to keep at most.
     """
 
+    __slots__ = ("dropped", "entries", "limit")
+
     def __init__(self, limit: int = 256) -> None:
-        self._limit: Final = limit
-        self._entries: deque[tuple[Any, ...]] = deque()
+        self.limit = limit
+        self.entries: deque[tuple[Any, ...]] = deque()
+        """The fields of each `Entry` in a plain tuple: one is made twice in every request."""
         self.dropped = 0
         """Entries that had to go because they belong to another instance than the newest."""
 
     def __len__(self) -> int:
-        return len(self._entries)
-
-    def put(
-        self,
-        instance: Instance,
-        sequence: int,
-        state: AgentState,
-        at: float,
-        details: dict[str, Any] | None,
-    ) -> None:
-        """Add a transition. Plain tuples inside: this runs twice in every request."""
-        entries = self._entries
-        if len(entries) < self._limit:
-            entries.append((instance, sequence, state, at, details, 0, 0))
-        else:
-            entries.append(self._make_room(instance, sequence, state, at, details))
+        return len(self.entries)
 
     def take(self) -> list[Entry]:
         """Remove and return everything, oldest first."""
-        entries, taken = self._entries, []
+        entries, taken = self.entries, []
         while entries:
             taken.append(Entry._make(entries.popleft()))
         return taken
 
     def clear(self) -> None:
         """Forget everything."""
-        self._entries.clear()
+        self.entries.clear()
 
-    def _make_room(
-        self,
-        instance: Instance,
-        sequence: int,
-        state: AgentState,
-        at: float,
-        details: dict[str, Any] | None,
-    ) -> tuple[Any, ...]:
-        coalesced = errors = 0
+    def fold(self) -> None:
+        """Make room for one entry; to be called after an append that went over `limit`."""
+        entries = self.entries
+        newest: tuple[Any, ...] | None = None
         try:
-            last = self._entries.pop()
-            if last[0] is instance:
-                coalesced = last[5] + 1
-                errors = last[6] + (last[2] is AgentState.ERROR)
-            else:
-                self._entries.append(last)
-                self._entries.popleft()
-                self.dropped += 1
+            newest = entries.pop()
+            last = entries.pop()
         except IndexError:
-            pass  # the reporter took everything in between
-        return (instance, sequence, state, at, details, coalesced, errors)
+            # The reporter took the rest in between: there is room again.
+            if newest is not None:
+                entries.append(newest)
+            return
+        instance, sequence, state, at, details, coalesced, errors = newest
+        if last[0] is instance:
+            coalesced += last[5] + 1
+            errors += last[6] + (last[2] is _ERROR)
+            entries.append((instance, sequence, state, at, details, coalesced, errors))
+        else:
+            entries.append(last)
+            entries.append(newest)
+            entries.popleft()
+            self.dropped += 1

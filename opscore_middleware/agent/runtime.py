@@ -44,7 +44,7 @@ class AgentRuntime:
     ) -> None:
         self.settings = settings
         self._named: Named | None = None
-        outbox = Outbox()
+        self._outbox = outbox = Outbox()
         self._courier: Courier | None = None
         if settings.api_url is not None:
             link = Link(settings.api_url, settings.api_key, transport)
@@ -52,7 +52,7 @@ class AgentRuntime:
         self.reporter = Reporter(self._courier or _Local(outbox), self._tick, self._over)
         self.tracker = Tracker(
             outbox,
-            self.reporter.wake,
+            self.reporter.bell,
             error_hold=settings.error_hold,
             read_grace=settings.read_grace,
         )
@@ -87,7 +87,8 @@ class AgentRuntime:
         self.reporter.after_fork()
         if self._courier is not None:
             self._courier.after_fork()
-        self.tracker.after_fork()
+        self._outbox.clear()
+        self.tracker.reset()
 
     def _tick(self) -> float | None:
         return self.tracker.tick()

@@ -6,23 +6,50 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+from opscore_middleware.agent.bell import Bell
 from opscore_middleware.agent.outbox import Instance, Outbox
 from opscore_middleware.core.states import TRANSITIONS, AgentState, Cause
 
-__all__ = ["Tracker", "Work"]
+__all__ = ["Read", "Tracker"]
 
 
-class Work:
-    """One unit of work; `Tracker.begin` opens it and `Tracker.end` closes it, once."""
+class _Node:
+    """A state of the table with the nodes that follow it: a step is one attribute away."""
+
+    __slots__ = ("after", "began", "ended", "state")
+
+    def __init__(self, state: AgentState) -> None:
+        self.state = state
+        self.after: dict[Cause, _Node] = {}
+        # The two steps of every request, without a look-up.
+        self.began: _Node | None = None
+        self.ended: _Node | None = None
+
+
+def _compile() -> dict[AgentState, _Node]:
+    nodes = {state: _Node(state) for state in TRANSITIONS}
+    for state, row in TRANSITIONS.items():
+        node = nodes[state]
+        node.after = {cause: nodes[after] for cause, after in row.items()}
+        node.began = node.after.get(Cause.BEGAN)
+        node.ended = node.after.get(Cause.ENDED)
+    return nodes
+
+
+_NODES: Final = _compile()
+
+
+class Read:
+    """A request that counts as work only once it has lasted."""
 
     __slots__ = ("counted", "instance", "since")
 
-    def __init__(self, instance: Instance, counted: bool, since: float) -> None:
+    def __init__(self, instance: Instance, since: float) -> None:
         self.instance = instance
-        self.counted = counted
         self.since = since
+        self.counted = False
 
 
 class Tracker:
@@ -30,19 +57,39 @@ class Tracker:
 
     Thread-safe, without I/O. Every change goes through `core.states.TRANSITIONS`.
 
+    `begin` returns the instance that the unit belongs to, to be handed back to `end` or `fail`,
+    once: what began before a fork, or before the agent finished, ends without a trace.
+
     Args:
         outbox: where transitions go.
-        wake: called after something was put or a deadline was set; must return at once.
+        bell: wakes whoever empties the outbox and keeps the deadlines.
         error_hold: seconds for which `error` stays when nothing else happens.
         read_grace: seconds after which a read counts as work.
         clock: seconds since the epoch, for what people see.
         monotonic: seconds of a clock that is never set, for deadlines.
     """
 
+    __slots__ = (
+        "_bell",
+        "_clock",
+        "_error_hold",
+        "_held_until",
+        "_in_flight",
+        "_lifespans",
+        "_lock",
+        "_monotonic",
+        "_node",
+        "_outbox",
+        "_read_grace",
+        "_reads",
+        "_sequence",
+        "instance",
+    )
+
     def __init__(
         self,
         outbox: Outbox,
-        wake: Callable[[], None],
+        bell: Bell,
         *,
         error_hold: float = 5.0,
         read_grace: float = 0.25,
@@ -50,36 +97,31 @@ class Tracker:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = outbox
-        self._wake = wake
+        self._bell = bell
         self._error_hold = error_hold
         self._read_grace = read_grace
         self._clock = clock
         self._monotonic = monotonic
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Start over as another instance, with a lock that nobody holds: for a forked child."""
         self._lock = threading.Lock()
         self._lifespans = 0
         self._new_instance()
 
     def _new_instance(self) -> None:
         self.instance = Instance(uuid.uuid4().hex, self._clock())
+        self._node = _NODES[AgentState.UNKNOWN]
         self._sequence = 0
-        self._state = AgentState.UNKNOWN
-        self._row = TRANSITIONS[AgentState.UNKNOWN]
         self._in_flight = 0
         self._held_until: float | None = None
-        self._reads: set[Work] = set()
-
-    def after_fork(self) -> None:
-        """Start over in a forked child: its own instance, a lock that nobody holds."""
-        self._outbox.clear()
-        self._reset()
+        self._reads: set[Read] = set()
 
     @property
     def state(self) -> AgentState:
         """The state as it is now."""
-        return self._state
+        return self._node.state
 
     @property
     def in_flight(self) -> int:
@@ -88,59 +130,84 @@ class Tracker:
 
     # --- units of work ---------------------------------------------------------------------------
 
-    def begin(self) -> Work:
+    # `with` on a lock costs twice what these two calls do, and they run in every request.
+
+    def begin(self) -> Instance:
         """Open a unit of work."""
-        with self._lock:
+        self._lock.acquire()
+        try:
             self._in_flight += 1
             if self._in_flight == 1:
-                self._on(Cause.BEGAN)
-        return Work(self.instance, True, 0.0)
+                node = self._node.began
+                if node is not None:
+                    self._enter(node)
+            return self.instance
+        finally:
+            self._lock.release()
 
-    def begin_read(self) -> Work:
+    def end(self, unit: Instance) -> None:
+        """Close a unit that ended well, or whose failure is nobody's fault here."""
+        self._lock.acquire()
+        try:
+            if unit is self.instance:
+                self._in_flight -= 1
+                if self._in_flight == 0:
+                    node = self._node.ended
+                    if node is not None:
+                        self._enter(node)
+        finally:
+            self._lock.release()
+
+    def fail(self, unit: Instance, details: dict[str, Any]) -> None:
+        """Close a unit that failed."""
+        with self._lock:
+            if unit is self.instance:
+                self._in_flight -= 1
+                self._failed(details)
+
+    def begin_read(self) -> Read:
         """Open a unit that counts only once it has lasted for `read_grace`."""
-        work = Work(self.instance, False, self._monotonic())
+        read = Read(self.instance, self._monotonic())
         with self._lock:
             first = not self._reads
-            self._reads.add(work)
+            self._reads.add(read)
         if first:
-            self._wake()
-        return work
+            self._bell.wake()
+        return read
 
-    def end(self, work: Work) -> None:
-        """Close a unit that ended well, or whose failure is nobody's fault here."""
+    def end_read(self, read: Read) -> None:
+        """Close a read that ended well, or turned out to be none; closing it again is fine."""
         with self._lock:
-            if self._close(work) and self._in_flight == 0:
-                self._on(Cause.ENDED)
+            self._reads.discard(read)
+            counted, read.counted = read.counted, False
+        if counted:
+            self.end(read.instance)
 
-    def fail(self, work: Work, details: dict[str, Any]) -> None:
-        """Close a unit that failed; a read that fails is told even if it never counted."""
+    def fail_read(self, read: Read, details: dict[str, Any]) -> None:
+        """Close a read that failed: that is told even where it had not come to count."""
         with self._lock:
-            if work in self._reads or self._close(work):
-                self._reads.discard(work)
-                self._on(Cause.FAILED, details)
-                self._held_until = None
-                if self._in_flight:
-                    self._on(Cause.RESUMED)
-                elif self._state is AgentState.ERROR:
-                    self._held_until = self._monotonic() + self._error_hold
-                    self._wake()
+            open_ = read in self._reads
+            self._reads.discard(read)
+            counted, read.counted = read.counted, False
+            if open_ and read.instance is self.instance:
+                self._failed(details)
+        if counted:
+            self.fail(read.instance, details)
 
-    def _close(self, work: Work) -> bool:
-        """Take a unit out; True when it counted. One from before a fork is another instance's."""
-        counted, work.counted = work.counted, False
-        if not counted:
-            self._reads.discard(work)
-        elif work.instance is self.instance:
-            self._in_flight -= 1
-            return True
-        return False
+    def _failed(self, details: dict[str, Any]) -> None:
+        self._on(Cause.FAILED, details)
+        if self._in_flight:
+            self._on(Cause.RESUMED)
+        elif self._node.state is AgentState.ERROR:
+            self._held_until = self._monotonic() + self._error_hold
+            self._bell.wake()
 
     # --- the process -----------------------------------------------------------------------------
 
     def lifespan_begins(self) -> None:
         """A lifespan starts; after `finished` it opens a new instance."""
         with self._lock:
-            if self._state is AgentState.FINISHED:
+            if self._node.state is AgentState.FINISHED:
                 self._new_instance()
             self._lifespans += 1
             self._on(Cause.STARTING)
@@ -148,7 +215,7 @@ class Tracker:
     def served_without_lifespan(self) -> None:
         """A request came that is no work: an agent that nothing is known of is ready."""
         with self._lock:
-            if self._state is AgentState.UNKNOWN:
+            if self._node.state is AgentState.UNKNOWN:
                 self._on(Cause.READY)
 
     def ready(self) -> None:
@@ -159,6 +226,7 @@ class Tracker:
     def startup_failed(self, details: dict[str, Any]) -> None:
         """Startup has failed; the state stays `error`."""
         with self._lock:
+            self._lifespans -= 1
             self._on(Cause.STARTUP_FAILED, details)
 
     def lifespan_unsupported(self) -> None:
@@ -176,14 +244,14 @@ class Tracker:
     def lifespan_ends(self) -> None:
         """A lifespan is over; the last one finishes the instance."""
         with self._lock:
-            self._lifespans = max(0, self._lifespans - 1)
-            if self._lifespans == 0:
+            self._lifespans -= 1
+            if self._lifespans <= 0:
                 self._on(Cause.FINISH)
 
     def process_ends(self) -> None:
         """The process ends, whatever lifespans there are; an error stands as its last word."""
         with self._lock:
-            if self._state is not AgentState.ERROR:
+            if self._node.state is not AgentState.ERROR:
                 self._on(Cause.FINISH)
 
     # --- time ------------------------------------------------------------------------------------
@@ -193,27 +261,34 @@ class Tracker:
         now = self._monotonic()
         with self._lock:
             if self._held_until is not None and self._held_until <= now:
-                self._held_until = None
                 self._on(Cause.HELD)
-            for work in [w for w in self._reads if w.since + self._read_grace <= now]:
-                self._reads.discard(work)
-                work.counted = True
+            for read in [r for r in self._reads if r.since + self._read_grace <= now]:
+                self._reads.discard(read)
+                read.counted = True
                 self._in_flight += 1
                 if self._in_flight == 1:
                     self._on(Cause.BEGAN)
-            deadlines = [work.since + self._read_grace for work in self._reads]
+            deadlines = [read.since + self._read_grace for read in self._reads]
             if self._held_until is not None:
                 deadlines.append(self._held_until)
         return max(0.0, min(deadlines) - now) if deadlines else None
 
     def _on(self, cause: Cause, details: dict[str, Any] | None = None) -> None:
-        """Step through the table and tell; the caller holds the lock."""
-        state = self._row.get(cause)
-        if state is None:
-            return
-        self._state = state
-        self._row = TRANSITIONS[state]
+        """Step through the table; the caller holds the lock."""
+        node = self._node.after.get(cause)
+        if node is not None:
+            self._enter(node, details)
+
+    def _enter(self, node: _Node, details: dict[str, Any] | None = None) -> None:
+        """Enter a state and tell; the caller holds the lock."""
+        self._node = node
         self._held_until = None
-        self._sequence += 1
-        self._outbox.put(self.instance, self._sequence, state, self._clock(), details)
-        self._wake()
+        self._sequence = sequence = self._sequence + 1
+        outbox = self._outbox
+        outbox.entries.append((self.instance, sequence, node.state, self._clock(), details, 0, 0))
+        if len(outbox.entries) > outbox.limit:
+            outbox.fold()
+        bell = self._bell
+        bell.marked = True
+        if bell.listening:
+            bell.ring()

@@ -16,8 +16,6 @@ __all__ = ["Kind", "Rules"]
 class Kind(Enum):
     """How a request counts."""
 
-    NOTHING = auto()
-    """Never, whatever it does."""
     READ = auto()
     """Once it has run for the grace, unless it is an event stream."""
     WORK = auto()
@@ -33,29 +31,27 @@ class Rules:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._methods: Mapping[str, Kind] = {
+        self.by_method: Mapping[str, Kind] = {
             "GET": Kind.READ,
             **dict.fromkeys(settings.methods, Kind.WORK),
         }
+        """How requests count by their method; those that are absent never do."""
         self._include = _either(settings.include)
         self._exclude = _either(settings.exclude)
         self.by_path = self._include is not None or self._exclude is not None
-        """Whether paths matter at all."""
+        """Whether paths matter, so that `kind` must be asked."""
 
-    def kind(self, scope: Mapping[str, Any]) -> Kind:
-        """Say how a request counts."""
+    def kind(self, scope: Mapping[str, Any]) -> Kind | None:
+        """Say how a request counts by its path and method; None when it never does."""
         method = scope["method"]
-        if self.by_path and method not in NEVER_WORK:
-            path = scope["path"]
-            if self._include is not None and self._include.match(path):
-                return Kind.WORK
-            if self._exclude is not None and self._exclude.match(path):
-                return Kind.NOTHING
-        return self._methods.get(method, Kind.NOTHING)
-
-    def by_method(self, scope: Mapping[str, Any]) -> Kind:
-        """Say how a request counts where no path pattern is set."""
-        return self._methods.get(scope["method"], Kind.NOTHING)
+        if method in NEVER_WORK:
+            return None
+        path = scope["path"]
+        if self._include is not None and self._include.match(path):
+            return Kind.WORK
+        if self._exclude is not None and self._exclude.match(path):
+            return None
+        return self.by_method.get(method)
 
 
 def _either(globs: tuple[str, ...]) -> re.Pattern[str] | None:

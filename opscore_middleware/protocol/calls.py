@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -142,9 +142,13 @@ def history(agent_id: str, query: HistoryQuery | None = None) -> Call[Page[Trans
     return _get(path, Page[Transition])
 
 
+def _reader(model: type[T]) -> TypeAdapter[T]:
+    """Return the model's reader, built once: that costs more than all else about a call."""
+    return _build_reader(model)  # type: ignore[arg-type] # classes are hashable, mypy doubts it
+
+
 @functools.cache
-def _reader(model: Hashable) -> TypeAdapter[Any]:
-    """Build a model's reader once: it costs more than the call that it reads."""
+def _build_reader(model: Any) -> TypeAdapter[Any]:
     return TypeAdapter(model)
 
 
