@@ -1,0 +1,1 @@
+"""AgentKit's webhook and API, and the simulated AgentKit that stands in for it."""
