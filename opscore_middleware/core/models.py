@@ -201,7 +201,13 @@ class Order(StrEnum):
     DESC = "desc"
 
 
-class AgentQuery(Wire):
+class Query(Wire):
+    """What is asked for in an address; built at once, since FastAPI reads it as it is defined."""
+
+    model_config = ConfigDict(defer_build=False)
+
+
+class AgentQuery(Query):
     """Which agents to list. `name` and `state` match exactly, `capability` any of an agent's."""
 
     name: str | None = None
@@ -211,7 +217,7 @@ class AgentQuery(Wire):
     cursor: str | None = None
 
 
-class HistoryQuery(Wire):
+class HistoryQuery(Query):
     """Which part of an agent's history to list, newest first unless told otherwise."""
 
     order: Order = Order.DESC

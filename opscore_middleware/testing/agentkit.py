@@ -52,6 +52,8 @@ _WAIT: Final = 5.0
 class Quirks:
     """How this AgentKit differs from one that always works; may be replaced while it runs.
 
+    A request meets those in force as it arrives, with all that follows from it.
+
     Args:
         forgets_on_restart: its registry lives in memory, as in the field.
         accepts_and_never_forwards: `/run` answers 202, and the agent never hears of it.
@@ -246,7 +248,7 @@ class SimulatedAgentKit:
             201,
             message=f"Agent '{agent.agent_name}' registered successfully.",
             data={"agentId": agent.agent_id},
-            background=BackgroundTask(self._delivery.start, self._tell, agent),
+            background=self._telling(agent),
         )
 
     async def _run(self, request: Request) -> Response:
@@ -267,7 +269,7 @@ class SimulatedAgentKit:
             202,
             message=f"Task accepted for agent {agent_id}. Dispatch scheduled.",
             data={"agentId": agent_id, "dispatch_status": "scheduled"},
-            background=BackgroundTask(self._delivery.start, self._forward, agent, body),
+            background=self._forwarding(agent, body),
         )
 
     def _invoke_tool(self, payload: MessagePayload) -> Response:
@@ -292,27 +294,30 @@ class SimulatedAgentKit:
 
     # --- what it does behind its answers, once ---
 
-    async def _tell(self, agent: AgentInfo) -> None:
-        quirks = self.quirks
-        if quirks.webhook_lost or (quirks.no_webhook_with_metadata and agent.metadata is not None):
-            return
-        await asyncio.sleep(quirks.webhook_delay)
-        url, secret = self.webhook_url, self.secret
-        if not url or not secret:
-            return
+    def _telling(self, agent: AgentInfo) -> BackgroundTask | None:
+        quirks, url, secret = self.quirks, self.webhook_url, self.secret
+        untold = quirks.no_webhook_with_metadata and agent.metadata is not None
+        if quirks.webhook_lost or untold or not url or not secret:
+            return None
         details = agent.details(empty_metadata_without_time=quirks.empty_metadata_without_time)
         body = compact({"event_type": "REGISTER", "agent_details": details}, ascii_only=True)
+        key = f"not {secret}" if quirks.wrong_signature else secret
+        return BackgroundTask(self._delivery.start, self._tell, url, body, key, quirks)
+
+    async def _tell(self, url: str, body: bytes, key: str, quirks: Quirks) -> None:
+        await asyncio.sleep(quirks.webhook_delay)
         timestamp = str(self._clock() // SECOND)
-        signed_with = f"not {secret}" if quirks.wrong_signature else secret
-        signature = sign(body, timestamp, signed_with)
-        headers = {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: signature}
+        headers = {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: sign(body, timestamp, key)}
         sent = await self._delivery.post(url, body, headers, timeout=_WEBHOOK_TIMEOUT)
         self._note(self.webhooks, sent)
 
-    async def _forward(self, agent: AgentInfo, message: dict[str, Any]) -> None:
+    def _forwarding(self, agent: AgentInfo, message: dict[str, Any]) -> BackgroundTask | None:
         if self.quirks.accepts_and_never_forwards:
-            return
+            return None
         url, body = str(agent.contact_endpoint), compact(message, ascii_only=False)
+        return BackgroundTask(self._delivery.start, self._forward, url, body)
+
+    async def _forward(self, url: str, body: bytes) -> None:
         sent = await self._delivery.post(url, body, {}, timeout=_FORWARD_TIMEOUT)
         self._note(self.forwarded, sent)
 

@@ -1,0 +1,22 @@
+"""The pytest plugin: fixtures that come with the package, loaded only where they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from opscore_middleware.testing.opscore import RunningOpsCore, run_opscore
+
+__all__ = ["opscore"]
+
+
+@pytest.fixture
+def opscore(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningOpsCore]:
+    """Run a fresh Ops-Core that agents of this test report to, with nothing to configure."""
+    for name in ("OPSCORE_AGENT_ID", "OPSCORE_AGENT_NAME", "OPSCORE_CONTACT_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    with run_opscore() as running:
+        for name, value in running.environ.items():
+            monkeypatch.setenv(name, value)
+        yield running
