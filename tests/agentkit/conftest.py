@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import httpx
 import pytest
 
+from opscore_middleware.agentkit import AsyncAgentKit
 from opscore_middleware.core.models import Registration
 from opscore_middleware.protocol.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
-from tests.agentkit.support import SECRET, SIGNED_AT
+from opscore_middleware.testing import SimulatedAgentKit
+from tests.agentkit.support import NOTIFY, NOW, SECRET, SIGNED_AT, Receiver
 
 Headers = dict[str, str]
 
@@ -36,3 +39,33 @@ def signed() -> Callable[..., Headers]:
         return {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: sign(body, timestamp, secret)}
 
     return make
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    """Stand for the agent and for Ops-Core, whatever the address."""
+    return Receiver()
+
+
+@pytest.fixture
+async def kit(receiver: Receiver) -> AsyncIterator[SimulatedAgentKit]:
+    async with SimulatedAgentKit(
+        webhook_url=f"http://opscore{NOTIFY}",
+        secret=SECRET,
+        transport=httpx.ASGITransport(receiver),
+        clock=lambda: NOW + 123_456,
+        tools={"adds": {"sum": 3}, "breaks": {"status": "error", "error_message": "no numbers"}},
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+async def http(kit: SimulatedAgentKit) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=kit.transport(), base_url="http://agentkit") as client:
+        yield client
+
+
+@pytest.fixture
+async def agentkit(kit: SimulatedAgentKit) -> AsyncIterator[AsyncAgentKit]:
+    async with AsyncAgentKit("http://agentkit", transport=kit.transport(), timeout=0.2) as client:
+        yield client

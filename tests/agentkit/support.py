@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import httpx
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -18,12 +19,31 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from opscore_middleware.core.clock import SECOND
 from tests.support.waiting import wait_until
 
-__all__ = ["NOTIFY", "NOW", "SECRET", "SIGNED_AT", "Arrival", "Receiver", "details", "served"]
+__all__ = [
+    "AGENT",
+    "NOTIFY",
+    "NOW",
+    "REGISTER",
+    "SECRET",
+    "SIGNED_AT",
+    "Arrival",
+    "Receiver",
+    "details",
+    "registered",
+    "served",
+]
 
 SECRET: Final = "shared-with-agentkit"
 SIGNED_AT: Final = "1795358656"
 NOW: Final = 1795358656 * SECOND
 NOTIFY: Final = "/v1/opscore/internal/agent/notify"
+REGISTER: Final = "/v1/agents/register"
+AGENT: Final = {
+    "agentName": "agent-none",
+    "capabilities": ["echo"],
+    "version": "1.0",
+    "contactEndpoint": "http://127.0.0.1:44551/task",
+}
 
 
 def details(**changes: Any) -> dict[str, Any]:
@@ -86,3 +106,11 @@ def served(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[
             server.should_exit = True
             thread.join(10)
     assert not thread.is_alive()
+
+
+async def registered(http: httpx.AsyncClient, **changes: Any) -> str:
+    """Register `AGENT` with a simulated AgentKit and return its id."""
+    answer = await http.post(REGISTER, json={**AGENT, **changes})
+    assert answer.status_code == 201
+    agent_id: str = answer.json()["data"]["agentId"]
+    return agent_id
