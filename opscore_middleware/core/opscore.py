@@ -196,6 +196,7 @@ def _history_cursor(cursor: str | None) -> int | None:
     if cursor is None:
         return None
     match _decode(cursor):
-        case int(event_id) if not isinstance(event_id, bool):
+        # No database numbers its events beyond 64 bits.
+        case int(event_id) if not isinstance(event_id, bool) and 0 <= event_id < 2**63:
             return event_id
     _bad_cursor(cursor)

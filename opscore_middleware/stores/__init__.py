@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from opscore_middleware.core.store import Store
 from opscore_middleware.errors import ConfigurationError
 from opscore_middleware.stores.sqlite import SqliteStore
+from opscore_middleware.stores.sqlite_file import MEMORY
 
 __all__ = ["open_store"]
 
@@ -22,22 +23,26 @@ def open_store(url: str) -> Store:
 
     Raises `ConfigurationError` for an address that names no store of this release.
     """
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        raise _refusal("cannot be read") from None
     engine = parts.scheme.partition("+")[0]
     if engine == "sqlite":
-        return _sqlite(parts.netloc, parts.path, parts.query or parts.fragment)
+        return SqliteStore(_path(parts))
     if engine in {"postgresql", "postgres"}:
         raise _refusal("names PostgreSQL, which this release cannot keep its data in yet")
     raise _refusal("has no scheme that names a store")
 
 
-def _sqlite(host: str, path: str, options: str) -> SqliteStore:
-    if host:
+def _path(parts: SplitResult) -> str:
+    if parts.netloc:
         raise _refusal("names a host where SQLite has none (three slashes, not two)")
-    if options:
+    if parts.query or parts.fragment:
         raise _refusal("carries options, and SQLite takes none here")
-    name = unquote(path.removeprefix("/"))
-    return SqliteStore(name or ":memory:")
+    if parts.path == "/":
+        raise _refusal("names no file")
+    return unquote(parts.path.removeprefix("/")) or MEMORY
 
 
 def _refusal(what: str) -> ConfigurationError:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
+from pydantic_core import to_json
+
 from opscore_middleware.core.clock import from_micros
 from opscore_middleware.core.models import AgentRecord, InstanceRecord, Transition
 
@@ -15,7 +17,7 @@ __all__ = [
     "agent_record",
     "agent_records",
     "instance_record",
-    "stored_instance_id",
+    "stored_json",
     "transition",
 ]
 
@@ -29,9 +31,9 @@ class Row(Protocol):
     def __getitem__(self, column: str, /) -> Any: ...
 
 
-def stored_instance_id(instance_id: str | None) -> str:
-    """Return the instance id as a database keeps it."""
-    return NO_INSTANCE if instance_id is None else instance_id
+def stored_json(value: Any) -> str | None:
+    """Return a value as the JSON text that a database keeps."""
+    return None if value is None else to_json(value, inf_nan_mode="null").decode()
 
 
 def agent_records(agents: Iterable[Row], instances: Iterable[Row]) -> list[AgentRecord]:

@@ -20,7 +20,7 @@ from opscore_middleware.core.models import (
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Registered
 from opscore_middleware.errors import StoreUnavailable
-from opscore_middleware.stores.rows import agent_records, transition
+from opscore_middleware.stores.rows import agent_records, stored_json, transition
 from opscore_middleware.stores.sqlite_file import SqliteFile
 from opscore_middleware.stores.sqlite_readers import SqliteReaders
 from opscore_middleware.stores.sqlite_writer import SqliteWriter
@@ -55,10 +55,7 @@ class SqliteStore:
         return f"SqliteStore({self._file.path!r})"
 
     async def open(self) -> None:
-        connection = await asyncio.to_thread(self._file.open)
-        self._writer = SqliteWriter(connection, explain=self._file.unavailable)
-        if not self._file.in_memory:
-            self._readers = SqliteReaders(self._file.connect, explain=self._file.unavailable)
+        await asyncio.to_thread(self._open)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._close)
@@ -103,6 +100,12 @@ class SqliteStore:
     def _reads(self) -> _Reads:
         return self._readers or self._open_writer()
 
+    def _open(self) -> None:
+        connection = self._file.open()
+        self._writer = SqliteWriter(connection, explain=self._file.unavailable)
+        if not self._file.in_memory:
+            self._readers = SqliteReaders(self._file.connect, explain=self._file.unavailable)
+
     def _close(self) -> None:
         # The readers first: the last connection to close puts the log into the file.
         if self._readers is not None:
@@ -122,10 +125,10 @@ def _register(
         "agent_id": registration.agent_id or new_id,
         "agent_name": registration.agent_name,
         "version": registration.version,
-        "capabilities": json.dumps(registration.capabilities),
+        "capabilities": stored_json(registration.capabilities),
         "contact_endpoint": shared_endpoint,
         "of_instance": registration.instance_id is not None,
-        "metadata": None if registration.metadata is None else json.dumps(registration.metadata),
+        "metadata": stored_json(registration.metadata),
         "now": now,
     }
     if known:

@@ -124,7 +124,10 @@ class SqliteFile:
         # A lock that SQLite itself holds on a file of its own: it works wherever SQLite does, and
         # the system lets go of it when the process dies, however it dies.
         lock = sqlite3.connect(
-            f"{self.path}.lock", timeout=0, isolation_level=None, check_same_thread=False
+            f"{Path(self.path).resolve()}.lock",
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
         )
         try:
             lock.execute("BEGIN EXCLUSIVE")

@@ -60,6 +60,7 @@ class SqliteWriter:
         self._explain = explain
         self._reports = ReportWriter(connection)
         self._callers: SimpleQueue[_Caller | None] = SimpleQueue()
+        self._asking = threading.Lock()  # nobody may ask after the thread was told to end
         self._closed = False
         # A daemon: what was answered is on disk, so a process that forgets to close may end.
         self._thread = threading.Thread(target=self._serve, name="opscore-sqlite", daemon=True)
@@ -81,14 +82,16 @@ class SqliteWriter:
 
     def close(self) -> None:
         """Write what was asked for, and end the thread; waits for it. Idempotent."""
-        self._closed = True
-        self._callers.put(None)
+        with self._asking:
+            self._closed = True
+            self._callers.put(None)
         self._thread.join()
 
     def _ask(self, caller: _Caller) -> None:
-        if self._closed:
-            raise StoreUnavailable("The database is closed; the server is stopping.")
-        self._callers.put(caller)
+        with self._asking:
+            if self._closed:
+                raise StoreUnavailable("The database is closed; the server is stopping.")
+            self._callers.put(caller)
 
     def _serve(self) -> None:
         while (caller := self._callers.get()) is not None:
