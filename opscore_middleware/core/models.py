@@ -126,9 +126,11 @@ class Registration(Wire):
 
     agent_id: AgentId | None = None
     agent_name: Name
-    version: str = Field(default="", max_length=100)
+    version: str = Field(default="", max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")
     capabilities: list[Name] = Field(default_factory=list, max_length=200)
-    contact_endpoint: str | None = Field(default=None, max_length=2000, pattern=r"^https?://\S+$")
+    contact_endpoint: str | None = Field(
+        default=None, max_length=2000, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$"
+    )
     instance_id: InstanceId | None = None
     metadata: dict[str, Any] | None = None
 

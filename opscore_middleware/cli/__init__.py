@@ -1,0 +1,33 @@
+"""The command line: `opscore`. Needs the `cli` extra."""
+
+from __future__ import annotations
+
+import sys
+
+from opscore_middleware.errors import ConfigurationError, MissingExtra, OpsCoreError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command that `sys.argv` names.
+
+    Exits with 1 when Ops-Core refuses or does not answer and with 2 when the command cannot be
+    run as it is written or configured; one line on standard error says why.
+    """
+    try:
+        _run()
+    except OpsCoreError as error:
+        print(f"opscore: {error.message}", file=sys.stderr)  # noqa: T201 - this is the output
+        sys.exit(2 if isinstance(error, ConfigurationError) else 1)
+
+
+def _run() -> None:
+    try:
+        from opscore_middleware.cli.app import app
+    except ModuleNotFoundError as error:
+        # Only somebody else's module can be an extra that is missing.
+        if (error.name or "").startswith("opscore_middleware"):
+            raise
+        raise MissingExtra("opscore", "cli") from error
+    app()

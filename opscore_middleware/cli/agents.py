@@ -1,0 +1,201 @@
+"""`opscore agents …`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from opscore_middleware.cli.checks import checked
+from opscore_middleware.cli.options import ApiKey, ApiUrl, AsJson
+from opscore_middleware.cli.output import (
+    ago,
+    details,
+    print_json,
+    print_pairs,
+    print_table,
+    state_text,
+)
+from opscore_middleware.client import OpsCoreClient
+from opscore_middleware.core.models import Agent, AgentQuery, HistoryQuery, Registration
+
+__all__ = ["app"]
+
+app = typer.Typer(help="See your agents and make them known.", no_args_is_help=True)
+
+AgentId = Annotated[str, typer.Argument(help="The agent's id, as `opscore agents list` shows it.")]
+
+
+@app.command("list")
+def list_agents(
+    state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only those with exactly this name.")] = None,
+    capability: Annotated[str | None, typer.Option(help="Only those that can do this.")] = None,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """List the agents with their states.
+
+    Examples:
+
+    \b
+      opscore agents list
+      opscore agents list --state error
+      opscore agents list --capability summarize --json
+    """
+    query = checked(AgentQuery, state=state, name=name, capability=capability)
+    with OpsCoreClient(api_url, api_key) as client:
+        found = list(client.iter_agents(query))
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        typer.echo("No agents.", err=True)
+        return
+    now = datetime.now(UTC)
+    print_table(
+        ("NAME", "STATE", "SINCE", "CAPABILITIES", "ID"),
+        (
+            (
+                agent.agent_name,
+                state_text(agent.state, lost=agent.lost),
+                ago(agent.timestamp, now),
+                ", ".join(agent.capabilities),
+                agent.agent_id,
+            )
+            for agent in found
+        ),
+    )
+
+
+@app.command()
+def show(
+    agent_id: AgentId,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Show one agent and its instances.
+
+    Example:
+
+    \b
+      opscore agents show 4f0c...
+    """
+    with OpsCoreClient(api_url, api_key) as client:
+        agent = client.get_agent(agent_id)
+    if as_json:
+        print_json(agent)
+    else:
+        _print_agent(agent, datetime.now(UTC))
+
+
+@app.command()
+def history(
+    agent_id: AgentId,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most, newest first.")] = 20,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Show what an agent went through, newest first.
+
+    Examples:
+
+    \b
+      opscore agents history 4f0c...
+      opscore agents history 4f0c... --limit 500 --json
+    """
+    with OpsCoreClient(api_url, api_key) as client:
+        query = HistoryQuery(limit=min(limit, 1000))
+        transitions = list(islice(client.iter_history(agent_id, query), limit))
+    if as_json:
+        print_json(transitions)
+        return
+    print_table(
+        ("TIME", "STATE", "SEQUENCE", "INSTANCE", "DETAILS"),
+        (
+            (
+                transition.timestamp.isoformat(timespec="milliseconds"),
+                state_text(transition.state),
+                "" if transition.sequence is None else str(transition.sequence),
+                transition.instance_id or "",
+                details(transition.details),
+            )
+            for transition in transitions
+        ),
+    )
+
+
+@app.command()
+def register(
+    name: Annotated[str, typer.Argument(help="The same name gets the same id again.")],
+    capability: Annotated[
+        list[str] | None, typer.Option(help="What it can do; give it once for each.")
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="The http or https address that it takes tasks at.")
+    ] = None,
+    agent_version: Annotated[str | None, typer.Option("--version", help="The agent's own.")] = None,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Make an agent known, and print its id.
+
+    Example:
+
+    \b
+      opscore agents register summarizer --capability summarize --endpoint http://10.0.0.7/task
+    """
+    registration = checked(
+        Registration,
+        agent_name=name,
+        version=agent_version,
+        capabilities=capability,
+        contact_endpoint=endpoint,
+    )
+    with OpsCoreClient(api_url, api_key) as client:
+        agent = client.register_agent(registration)
+    if as_json:
+        print_json(agent)
+    else:
+        typer.echo(agent.agent_id)
+
+
+def _print_agent(agent: Agent, now: datetime) -> None:
+    print_pairs(
+        [
+            ("id", agent.agent_id),
+            ("name", agent.agent_name),
+            ("version", agent.version),
+            ("state", state_text(agent.state, lost=agent.lost)),
+            (
+                "since",
+                f"{agent.timestamp.isoformat(timespec='seconds')} ({ago(agent.timestamp, now)})",
+            ),
+            ("details", details(agent.details)),
+            ("capabilities", ", ".join(agent.capabilities)),
+            ("endpoint", agent.contact_endpoint or ""),
+            ("registered", agent.registered_at.isoformat(timespec="seconds")),
+            ("metadata", details(agent.metadata)),
+        ]
+    )
+    if agent.instances:
+        typer.echo()
+        print_table(
+            ("INSTANCE", "STATE", "SEQUENCE", "LAST SEEN", "ENDPOINT"),
+            (
+                (
+                    instance.instance_id or "(none)",
+                    state_text(instance.state),
+                    "" if instance.sequence is None else str(instance.sequence),
+                    ago(instance.last_seen_at, now),
+                    instance.contact_endpoint or "",
+                )
+                for instance in agent.instances
+            ),
+        )

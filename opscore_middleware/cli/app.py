@@ -1,0 +1,41 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from opscore_middleware.cli import agents
+from opscore_middleware.cli.report import report
+from opscore_middleware.cli.serve import serve
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="opscore",
+    help="Run Ops-Core, and see what your agents do.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(serve)
+app.command()(report)
+app.add_typer(agents.app, name="agents")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"opscore {version('opscore-middleware')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say which version."),
+    ] = False,
+) -> None:
+    """Run Ops-Core, and see what your agents do."""

@@ -1,0 +1,88 @@
+"""What commands print: tables for a person, JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from opscore_middleware.core.states import AgentState
+
+__all__ = ["ago", "details", "print_json", "print_pairs", "print_table", "state_text"]
+
+_COLOURS: Final[Mapping[str, str]] = {
+    AgentState.UNKNOWN: "dim",
+    AgentState.INITIALIZING: "cyan",
+    AgentState.IDLE: "green",
+    AgentState.ACTIVE: "bold blue",
+    AgentState.ERROR: "bold red",
+    AgentState.DRAINING: "yellow",
+    AgentState.FINISHED: "dim",
+}
+# Rich cuts cells to 80 columns where it sees no terminal, and ids would be lost in a pipe.
+_PIPE_WIDTH: Final = 1000
+_STEPS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def state_text(state: str, *, lost: bool = False) -> Text:
+    """Return a state in its colour; `lost` marks an agent that vanished without a word."""
+    return Text(f"{state} (lost)" if lost else state, style=_COLOURS.get(state, "magenta"))
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """Return how long ago something was, in its largest unit: `3 min ago`."""
+    seconds = (now - moment) // timedelta(seconds=1)
+    for size, unit in _STEPS:
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return "now"
+
+
+def details(value: Mapping[str, Any] | None) -> str:
+    """Return details on one line."""
+    return "" if value is None else json.dumps(value)
+
+
+def print_json(value: BaseModel | Iterable[BaseModel]) -> None:
+    """Print a model, or several as a list, as the server words them."""
+    if isinstance(value, BaseModel):
+        typer.echo(value.model_dump_json(by_alias=True, indent=2))
+    else:
+        items = [item.model_dump(mode="json", by_alias=True) for item in value]
+        typer.echo(json.dumps(items, indent=2))
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
+    """Print rows under their headings; text stays text, whatever brackets it holds."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_plain(cell) for cell in row))
+    _console().print(table)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str | Text]]) -> None:
+    """Print names and values, one pair a line."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(name, _plain(value))
+    _console().print(table)
+
+
+def _plain(cell: str | Text) -> Text:
+    return cell if isinstance(cell, Text) else Text(cell)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)

@@ -1,0 +1,136 @@
+"""The client of Ops-Core for code without async."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from opscore_middleware.client.connection import TIMEOUT, Connection
+from opscore_middleware.core.models import (
+    Agent,
+    AgentQuery,
+    AgentStateView,
+    BatchAccepted,
+    HistoryQuery,
+    Page,
+    Registration,
+    StateAccepted,
+    StateReport,
+    Transition,
+)
+from opscore_middleware.protocol import calls
+from opscore_middleware.protocol.calls import Call
+
+__all__ = ["OpsCoreClient"]
+
+T = TypeVar("T")
+
+
+class OpsCoreClient:
+    """Calls Ops-Core. Use it in a `with` block, or close it.
+
+    Args:
+        api_url: where Ops-Core is, with or without `/v1`; else `OPSCORE_API_URL`, else
+            `http://127.0.0.1:8000`.
+        api_key: else `OPSCORE_API_KEY`; without either none is sent.
+        timeout: how long a call may take, in seconds.
+        transport: used instead of the network, for tests and proxies.
+
+    Every call raises `RemoteError` when Ops-Core refuses, with its status and code, and
+    `RemoteUnavailable` when nobody answers.
+    """
+
+    def __init__(
+        self,
+        api_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._connection = Connection.resolve(api_url, api_key)
+        self._http = httpx.Client(**self._connection.options(timeout), transport=transport)
+
+    def __repr__(self) -> str:
+        return f"OpsCoreClient({self._connection.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def health(self) -> dict[str, Any]:
+        """Ask whether the server is there; returns its version, store and uptime."""
+        return self._send(calls.health())
+
+    def report_state(self, report: StateReport) -> StateAccepted:
+        """Report one state of an agent; returns once it is on disk."""
+        return self._send(calls.report_state(report))
+
+    def report_states(self, agent_id: str, reports: Sequence[StateReport]) -> BatchAccepted:
+        """Report up to 1,000 states of one agent, all or none."""
+        return self._send(calls.report_states(agent_id, reports))
+
+    def get_agent_state(self, agent_id: str) -> AgentStateView:
+        """Return an agent's current state."""
+        return self._send(calls.get_agent_state(agent_id))
+
+    def register_agent(self, registration: Registration) -> Agent:
+        """Make an agent known; the same name gets the same id again."""
+        return self._send(calls.register_agent(registration))
+
+    def get_agent(self, agent_id: str) -> Agent:
+        """Return one agent with its instances."""
+        return self._send(calls.get_agent(agent_id))
+
+    def list_agents(self, query: AgentQuery | None = None) -> Page[Agent]:
+        """Return one page of the agents, by name."""
+        return self._send(calls.list_agents(query))
+
+    def history(self, agent_id: str, query: HistoryQuery | None = None) -> Page[Transition]:
+        """Return one page of an agent's transitions, newest first unless told otherwise."""
+        return self._send(calls.history(agent_id, query))
+
+    def iter_agents(self, query: AgentQuery | None = None) -> Iterator[Agent]:
+        """Go through all agents, page by page."""
+        query = query or AgentQuery()
+        while True:
+            page = self.list_agents(query)
+            yield from page.items
+            if page.next_cursor is None:
+                return
+            query = query.model_copy(update={"cursor": page.next_cursor})
+
+    def iter_history(
+        self, agent_id: str, query: HistoryQuery | None = None
+    ) -> Iterator[Transition]:
+        """Go through all transitions of an agent, page by page."""
+        query = query or HistoryQuery()
+        while True:
+            page = self.history(agent_id, query)
+            yield from page.items
+            if page.next_cursor is None:
+                return
+            query = query.model_copy(update={"cursor": page.next_cursor})
+
+    def _send(self, call: Call[T]) -> T:
+        try:
+            answer = self._http.request(
+                call.method, call.path, content=call.body, headers=dict(call.headers)
+            )
+        except httpx.RequestError as error:
+            raise self._connection.unavailable(call, error) from error
+        return call.result(answer.status_code, answer.content)

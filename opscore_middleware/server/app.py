@@ -1,0 +1,154 @@
+"""The composition root: settings in, a FastAPI app out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from opscore_middleware.core.clock import Clock, system_clock
+from opscore_middleware.core.opscore import OpsCore
+from opscore_middleware.core.store import Store
+from opscore_middleware.errors import ConfigurationError, ValidationFailed
+from opscore_middleware.server.auth import Guard
+from opscore_middleware.server.docs import add_docs
+from opscore_middleware.server.errors import (
+    AnswerFailures,
+    answer_to,
+    as_response,
+    problem,
+    refuse,
+)
+from opscore_middleware.server.gate import Gate, route_path
+from opscore_middleware.server.ingest import Ingest
+from opscore_middleware.server.logs import get_logger
+from opscore_middleware.server.openapi import add_raw_routes, has_raw_routes, methods_of
+from opscore_middleware.server.routes import agents, health
+from opscore_middleware.server.settings import Settings
+from opscore_middleware.stores import open_store
+
+__all__ = ["create_app"]
+
+log = get_logger(__name__)
+
+
+class _App(FastAPI):
+    """FastAPI behind the gate, and an OpenAPI document that shows what the gate answers."""
+
+    def __init__(self, *, settings: Settings, opscore: OpsCore, **options: Any) -> None:
+        super().__init__(**options)
+        self._settings = settings
+        self.state.opscore = opscore
+        self.state.started = time.monotonic()
+
+    def build_middleware_stack(self) -> ASGIApp:
+        settings = self._settings
+        key = settings.api_key
+        return Gate(
+            super().build_middleware_stack(),
+            guard=Guard(None if key is None else key.get_secret_value()),
+            ingest=Ingest(
+                self.state.opscore,
+                max_body_bytes=settings.max_body_bytes,
+                max_batch_bytes=settings.max_batch_bytes,
+            ),
+            max_body_bytes=settings.max_body_bytes,
+        )
+
+    def openapi(self) -> dict[str, Any]:
+        schema = super().openapi()
+        return schema if has_raw_routes(schema) else add_raw_routes(schema)
+
+
+def create_app(
+    settings: Settings | None = None, *, store: Store | None = None, clock: Clock = system_clock
+) -> FastAPI:
+    """Return Ops-Core as an app; its lifespan opens the store and closes it.
+
+    Args:
+        settings: taken from the environment unless given.
+        store: used instead of the one that `settings.database_url` names; not opened yet.
+        clock: returns now, in microseconds since the Unix epoch.
+
+    Raises `ConfigurationError` for settings that cannot be used.
+    """
+    settings = settings or Settings.resolve()
+    opscore = OpsCore(
+        store or _store(settings.database_url),
+        clock=clock,
+        extra_states=settings.extra_states,
+    )
+    app = _App(
+        settings=settings,
+        opscore=opscore,
+        title="Ops-Core",
+        description="Tracks the life of agents and hands them tasks.",
+        version=version("opscore-middleware"),
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            HTTPException: _unmatched,
+            RequestValidationError: _invalid,
+        },
+    )
+    app.add_middleware(AnswerFailures)
+    app.include_router(health.router)
+    app.include_router(agents.router)
+    add_docs(app)
+    return app
+
+
+def _store(url: str) -> Store:
+    try:
+        return open_store(url)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"OPSCORE_DATABASE_URL: {error.message}") from error
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    store: Store = app.state.opscore.store
+    await store.open()
+    app.state.started = time.monotonic()
+    log.info("started", store=store.name, version=app.version)
+    try:
+        yield
+    finally:
+        await store.close()
+        log.info("stopped")
+
+
+async def _unmatched(request: Request, error: HTTPException) -> Response:
+    """Answer for the router, which found no route for a path or none for a method."""
+    path = route_path(request.scope)
+    allowed = ", ".join(methods_of(request.app.openapi(), path))
+    allowed = allowed or (error.headers or {}).get("Allow", "")
+    if allowed:
+        answer = problem(
+            405,
+            "method_not_allowed",
+            f"{path} does not answer to {request.method}, only to {allowed}.",
+            headers=[(b"allow", allowed.encode())],
+        )
+    else:
+        answer = problem(
+            404, "not_found", f"There is nothing at {path}; /docs shows what there is."
+        )
+    return as_response(refuse("request_refused", request.scope, answer))
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    """Answer for FastAPI, which found a path or a query that is not as documented."""
+    answer = answer_to(ValidationFailed(list(error.errors())))
+    return as_response(refuse("request_refused", request.scope, answer))

@@ -1,0 +1,59 @@
+"""What every request passes first: the key, the report routes, the limit on bodies."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from opscore_middleware.server.auth import Guard
+from opscore_middleware.server.body import Disconnected, read, replay
+from opscore_middleware.server.errors import answer_to, refuse, send_answer
+from opscore_middleware.server.ingest import Ingest, target
+
+__all__ = ["Gate", "route_path"]
+
+
+class Gate:
+    """Pure ASGI around the rest of the app; nothing of a request is kept on it.
+
+    Args:
+        rest: answers whatever is not a report.
+        guard: holds each request against the key.
+        ingest: takes the reports.
+        max_body_bytes: bounds every body that is not a batch of reports.
+    """
+
+    def __init__(self, rest: ASGIApp, *, guard: Guard, ingest: Ingest, max_body_bytes: int) -> None:
+        self._rest = rest
+        self._guard = guard
+        self._ingest = ingest
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a report here, and hand everything else on with its body in memory."""
+        if scope["type"] != "http":
+            await self._rest(scope, receive, send)
+            return
+        path = route_path(scope)
+        report = None
+        try:
+            self._guard.check(path, scope["headers"])
+            report = target(scope["method"], path)
+            if report is not None:
+                take = self._ingest.batch if report.is_batch else self._ingest.single
+                await take(report.agent_id, scope, receive, send)
+                return
+            body = await read(scope["headers"], receive, self._max_body_bytes)
+        except Disconnected:
+            return
+        except Exception as error:
+            event = "request_refused" if report is None else "report_refused"
+            await send_answer(refuse(event, scope, answer_to(error)), send)
+            return
+        await self._rest(scope, replay(body, receive), send)
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path as this app sees it, also where it is mounted under another one."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path.removeprefix(root) if root else path

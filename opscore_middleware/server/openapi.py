@@ -1,0 +1,110 @@
+"""The OpenAPI document: FastAPI's own, and what it cannot see of routes that read raw bodies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from opscore_middleware.core.models import (
+    Batch,
+    BatchAccepted,
+    Registration,
+    StateAccepted,
+    StateReport,
+)
+from opscore_middleware.server.errors import Problem, ValidationProblem, responses
+
+__all__ = ["add_raw_routes", "has_raw_routes", "methods_of", "request_body"]
+
+_SINGLE: Final = "/v1/opscore/agent/{agentId}/state"
+_BATCH: Final = "/v1/opscore/agent/{agentId}/states"
+_REF: Final = "#/components/schemas/{model}"
+_MODELS: Final[tuple[type[BaseModel], ...]] = (
+    Batch,
+    BatchAccepted,
+    Problem,
+    Registration,
+    StateAccepted,
+    StateReport,
+    ValidationProblem,
+)
+
+
+def request_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Document the JSON body of a route that parses it itself."""
+    return {"required": True, "content": _json(model)}
+
+
+def has_raw_routes(schema: Mapping[str, Any]) -> bool:
+    """Tell whether `add_raw_routes` has seen this document."""
+    return _BATCH in schema["paths"]
+
+
+def add_raw_routes(schema: dict[str, Any]) -> dict[str, Any]:
+    """Add the report routes, and the models of every raw body, to FastAPI's document."""
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in _MODELS], ref_template=_REF
+    )
+    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(definitions["$defs"])
+    paths = schema["paths"]
+    single = paths.setdefault(_SINGLE, {})
+    single["post"] = _operation(
+        "report_state",
+        "Report an agent's state",
+        "Answers once the report is on disk. A repeat, by instance and sequence, changes nothing.",
+        StateReport,
+        StateAccepted,
+    )
+    batch = paths.setdefault(_BATCH, {})
+    batch["post"] = _operation(
+        "report_states",
+        "Report several states of one agent",
+        "All are taken or none.",
+        Batch,
+        BatchAccepted,
+    )
+    return schema
+
+
+def methods_of(schema: Mapping[str, Any], path: str) -> list[str]:
+    """Return the methods that a path of the document answers to; empty for unknown paths."""
+    for template, operations in schema["paths"].items():
+        pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))
+        if re.fullmatch(pattern, path):
+            return sorted(method.upper() for method in operations)
+    return []
+
+
+def _operation(
+    name: str, summary: str, description: str, body: type[BaseModel], answer: type[BaseModel]
+) -> dict[str, Any]:
+    refusals = {
+        str(status): {
+            "description": response["description"],
+            "content": _json(response["model"]),
+        }
+        for status, response in responses(400, 404, 410, 413, 422).items()
+    }
+    return {
+        "tags": ["reports"],
+        "summary": summary,
+        "description": description,
+        "operationId": name,
+        "parameters": [
+            {"name": "agentId", "in": "path", "required": True, "schema": {"type": "string"}}
+        ],
+        "requestBody": request_body(body),
+        "responses": {
+            "202": {"description": "Taken", "content": _json(answer)},
+            **refusals,
+        },
+    }
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}

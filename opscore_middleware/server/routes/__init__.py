@@ -1,0 +1,1 @@
+"""The routes that FastAPI serves, one module per noun."""

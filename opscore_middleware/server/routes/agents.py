@@ -1,0 +1,86 @@
+"""Agents: make one known, list them, look at one, at its state and at its history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ConfigDict, TypeAdapter
+
+from opscore_middleware.core.models import (
+    Agent,
+    AgentQuery,
+    AgentStateView,
+    HistoryQuery,
+    Page,
+    Registration,
+    Transition,
+)
+from opscore_middleware.server.body import parse
+from opscore_middleware.server.errors import responses
+from opscore_middleware.server.logs import get_logger
+from opscore_middleware.server.openapi import request_body
+from opscore_middleware.server.routes.dependencies import AgentIdPath, Core
+
+__all__ = ["router"]
+
+log = get_logger(__name__)
+router = APIRouter(prefix="/v1/opscore", tags=["agents"])
+
+_REGISTRATION: Final = TypeAdapter(Registration)
+
+
+# FastAPI reads queries into models that are built when it starts, not on their first use.
+class _AgentQuery(AgentQuery):
+    model_config = ConfigDict(defer_build=False)
+
+
+class _HistoryQuery(HistoryQuery):
+    model_config = ConfigDict(defer_build=False)
+
+
+@router.post(
+    "/agents",
+    status_code=201,
+    responses={
+        200: {"model": Agent, "description": "Known already, and updated"},
+        **responses(413, 422),
+    },
+    openapi_extra={"requestBody": request_body(Registration)},
+)
+async def register_agent(request: Request, response: Response, opscore: Core) -> Agent:
+    """Make an agent known without AgentKit. The same name gets the same id again."""
+    registration = parse(_REGISTRATION, await request.body())
+    agent, created = await opscore.register(registration)
+    if not created:
+        response.status_code = 200
+    log.info(
+        "agent_registered", agent_id=agent.agent_id, agent_name=agent.agent_name, new=created
+    )
+    return agent
+
+
+@router.get("/agents", responses=responses(400, 422))
+async def list_agents(query: Annotated[_AgentQuery, Query()], opscore: Core) -> Page[Agent]:
+    """List agents by name, a page at a time."""
+    return await opscore.agents(query)
+
+
+@router.get("/agents/{agentId}", responses=responses(404, 410, 422))
+async def get_agent(agent_id: AgentIdPath, opscore: Core) -> Agent:
+    """Return one agent with its instances."""
+    return await opscore.agent(agent_id)
+
+
+@router.get("/agents/{agentId}/history", responses=responses(400, 404, 422))
+async def history(
+    agent_id: AgentIdPath, query: Annotated[_HistoryQuery, Query()], opscore: Core
+) -> Page[Transition]:
+    """List an agent's transitions, newest first unless told otherwise, a page at a time."""
+    return await opscore.history(agent_id, query)
+
+
+@router.get("/agent/{agentId}/state", responses=responses(404, 410, 422))
+async def get_agent_state(agent_id: AgentIdPath, opscore: Core) -> AgentStateView:
+    """Return an agent's current state alone."""
+    return await opscore.agent_state(agent_id)

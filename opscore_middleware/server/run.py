@@ -1,0 +1,105 @@
+"""The process that is the server: one socket, one loop, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import Final, NoReturn
+
+import uvicorn
+from fastapi import FastAPI
+
+from opscore_middleware.errors import ConfigurationError
+from opscore_middleware.server.app import create_app
+from opscore_middleware.server.logs import configure, get_logger
+from opscore_middleware.server.settings import Settings
+
+__all__ = ["serve"]
+
+log = get_logger(__name__)
+
+GRACE: Final = 5
+"""How long requests that are under way may take to end once the process is to stop, in seconds."""
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, and return by `SystemExit(0)` then.
+
+    Raises `ConfigurationError` when the address cannot or must not be listened on, and
+    `StoreUnavailable` when the database cannot be opened.
+    """
+    settings.require_safe_address()
+    configure(settings.log_level, settings.log_format)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        # Entered below: the web server would wrap what goes wrong in a traceback of its own.
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Nobody may claim to be another peer than the one that connected.
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    with (
+        _listener(settings.host, settings.port) as listener,
+        asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
+    ):
+        runner.run(_serve(app, _Server(config), listener))
+
+
+class _Server(uvicorn.Server):
+    """Says when it takes connections, and where."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        for listener in sockets or ():
+            log.info("listening", url=_url(listener))
+
+
+async def _serve(app: FastAPI, server: uvicorn.Server, listener: socket.socket) -> None:
+    async with app.router.lifespan_context(app):
+        await server.serve(sockets=[listener])
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    # Reached before the server listens to signals, and again when it has stopped for one.
+    sys.exit(0)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        # A name such as localhost may have several addresses; IPv4 is what most clients try.
+        family, kind, protocol, _, address = min(found, key=lambda f: f[0] != socket.AF_INET)
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            # At once, so that of two servers that start together one fails here, in clear words.
+            listener.listen()
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another address with "
+            "OPSCORE_HOST and OPSCORE_PORT (port 0 takes any that is free).",
+            host=host,
+            port=port,
+        ) from error
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

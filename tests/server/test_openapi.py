@@ -1,0 +1,51 @@
+"""The API describes itself, also to whoever is offline."""
+
+from __future__ import annotations
+
+import re
+
+from openapi_spec_validator import validate
+from starlette.testclient import TestClient
+
+
+def test_the_document_is_valid(client: TestClient) -> None:
+    validate(client.get("/openapi.json").json())
+
+
+def test_the_report_routes_are_documented_with_their_bodies_and_refusals(
+    client: TestClient,
+) -> None:
+    document = client.get("/openapi.json").json()
+    for path, model in (("state", "StateReport"), ("states", "Batch")):
+        operation = document["paths"][f"/v1/opscore/agent/{{agentId}}/{path}"]["post"]
+        body = operation["requestBody"]["content"]["application/json"]["schema"]
+        assert body == {"$ref": f"#/components/schemas/{model}"}
+        assert sorted(operation["responses"]) == [
+            *("202", "400", "401", "404", "410", "413", "422", "503")
+        ]
+    report = document["components"]["schemas"]["StateReport"]["properties"]
+    assert {"agentId", "timestamp", "state", "instanceId", "sequence"} <= set(report)
+
+
+def test_every_route_is_listed_with_its_methods(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {(method, path) for path, operations in paths.items() for method in operations} == {
+        ("get", "/health"),
+        ("get", "/v1/opscore/agent/{agentId}/state"),
+        ("post", "/v1/opscore/agent/{agentId}/state"),
+        ("post", "/v1/opscore/agent/{agentId}/states"),
+        ("get", "/v1/opscore/agents"),
+        ("post", "/v1/opscore/agents"),
+        ("get", "/v1/opscore/agents/{agentId}"),
+        ("get", "/v1/opscore/agents/{agentId}/history"),
+    }
+
+
+def test_the_docs_load_nothing_from_anywhere_else(client: TestClient) -> None:
+    page = client.get("/docs").text
+    links = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+    assert links
+    for link in links:
+        assert link.startswith("/")
+        assert client.get(link).status_code == 200
+    assert "'/openapi.json'" in page
