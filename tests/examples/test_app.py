@@ -6,14 +6,16 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from examples.fastapi_agent.app import SAMPLE, app
+from examples.fastapi_agent.app import SAMPLE
 from examples.fastapi_agent.summarise import split
+from opscore_middleware.testing import RunningOpsCore
 
 
 @pytest.fixture
-def agent() -> Iterator[TestClient]:
+def agent(app: FastAPI) -> Iterator[TestClient]:
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -89,3 +91,32 @@ def test_the_api_describes_what_each_route_answers(agent: TestClient) -> None:
     assert answers("/summarise/slow", "200") == {"application/x-ndjson"}
     assert answers("/summarise/stream", "200") == {"text/event-stream"}
     assert set(paths["/fail"]["post"]["responses"]) == {"500", "422"}
+
+
+def test_ops_core_learns_what_the_agent_does(opscore: RunningOpsCore, app: FastAPI) -> None:
+    with TestClient(app, raise_server_exceptions=False) as agent:
+        agent.get("/")
+        agent.post("/summarise/slow", json={"seconds": 0})
+        agent.post("/fail", json={"message": "no ink"})
+        agent.post("/summarise/stream", json={})
+    transitions = opscore.wait_for_states(
+        "summariser",
+        *("initializing", "idle"),
+        *("active", "idle"),
+        *("active", "error"),
+        *("active", "idle"),
+        *("draining", "finished"),
+    )
+    assert transitions[5].details == {
+        "error": {"type": "RuntimeError", "message": "no ink", "where": "POST /fail"}
+    }
+
+
+def test_without_ops_core_the_agent_says_so_in_one_line(
+    app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    with TestClient(app) as agent:
+        assert agent.post("/summarise", json={}).status_code == 200
+    (said,) = [r for r in caplog.records if r.name.startswith("opscore_middleware")]
+    assert "OPSCORE_API_URL is not set" in said.getMessage()
+    assert "summariser" in said.getMessage()

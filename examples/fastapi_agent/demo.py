@@ -1,0 +1,247 @@
+"""An agent's life, watched as it reaches Ops-Core: `python -m examples.fastapi_agent.demo`.
+
+Starts Ops-Core and the example agent as real processes, sends the agent real requests, and prints
+each transition as Ops-Core learns of it. Exits with 0 only when what Ops-Core has learned is
+exactly what has happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+from rich.console import Console
+
+from examples.fastapi_agent.life import Life, OtherStates
+from examples.fastapi_agent.processes import ProcessFailed, Server, free_ports
+from examples.fastapi_agent.screen import Screen
+from examples.fastapi_agent.work import Work
+from opscore_middleware.client import AsyncOpsCoreClient
+from opscore_middleware.errors import OpsCoreError
+
+__all__ = ["main"]
+
+ERROR_HOLD: Final = 1.0
+"""How long the agent stays in `error` when nothing else happens, in seconds; 5 by default."""
+PATIENCE: Final = 15.0
+"""How long it may take until Ops-Core knows what a step has led to, in seconds."""
+PAUSE: Final = 0.6
+"""What a viewer gets between two steps, in seconds."""
+STOPS: Final = (signal.SIGTERM, signal.SIGHUP)
+FAILED: Final = 1
+INTERRUPTED: Final = 130  # as shells have it after Ctrl-C
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that the demo does, and the states that must come of it."""
+
+    says: str
+    act: Callable[[], Awaitable[str]]
+    leads_to: tuple[str, ...]
+
+
+class Demo:
+    """Ops-Core, the agent, and what is played with them.
+
+    Args:
+        directory: takes the database and the logs.
+        screen: shows what happens.
+    """
+
+    def __init__(self, directory: Path, screen: Screen) -> None:
+        self._directory = directory
+        self._screen = screen
+        self._key = secrets.token_urlsafe(24)
+        self._ops_core_port, self._agent_port = free_ports(2)
+        self.ops_core_url = f"http://127.0.0.1:{self._ops_core_port}"
+        self.agent_url = f"http://127.0.0.1:{self._agent_port}"
+        self.servers: list[Server] = []
+
+    async def play(self, *, keep: bool) -> None:
+        """Play all steps; with `keep`, all but the agent's end."""
+        self._screen.opening()
+        self._screen.does("start Ops-Core")
+        self._screen.gets(await self._start_ops_core())
+        async with (
+            AsyncOpsCoreClient(self.ops_core_url, api_key=self._key) as ops_core,
+            httpx.AsyncClient(base_url=self.agent_url, timeout=PATIENCE) as agent,
+            asyncio.TaskGroup() as tasks,
+        ):
+            life = Life(ops_core, self._screen.learns)
+            following = tasks.create_task(life.follow())
+            await self._play(self._steps(Work(agent, self._screen.waits), keep=keep), life)
+            following.cancel()
+        self._screen.closing()
+        self._screen.history(life.transitions)
+        if keep:
+            self._screen.tells(self._what_to_try(str(life.agent_id)))
+        else:
+            docs = f"{self.ops_core_url}/docs"
+            self._screen.tells(f"  API docs: {docs} (make demo KEEP=1 keeps them up)")
+
+    def _steps(self, work: Work, *, keep: bool) -> list[Step]:
+        steps = [
+            Step("start the agent", self._start_agent, ("initializing", "idle")),
+            Step("POST /summarise", work.quick, ("active", "idle")),
+            Step("POST /summarise/slow, for 2 s", work.slow, ("active", "idle")),
+            Step("POST /summarise/slow, two overlapping", work.overlapping, ("active", "idle")),
+            Step("POST /summarise/stream", work.streaming, ("active", "idle")),
+            Step("POST /fail", work.failing, ("active", "error")),
+            Step(f"wait: an error is held for {ERROR_HOLD:g} s", self._wait, ("idle",)),
+        ]
+        stop = Step("SIGTERM to the agent", self._stop_agent, ("draining", "finished"))
+        return steps if keep else [*steps, stop]
+
+    async def _play(self, steps: Sequence[Step], life: Life) -> None:
+        expected: list[str] = []
+        for step in steps:
+            expected += step.leads_to
+            self._screen.does(step.says)
+            if outcome := await step.act():
+                self._screen.gets(outcome)
+            await life.reaches(expected, within=PATIENCE)
+            self._screen.waits("")
+            await asyncio.sleep(PAUSE)
+        life.states_are(expected)
+
+    async def _start_ops_core(self) -> str:
+        database = f"sqlite:///{self._directory / 'opscore.db'}"
+        port = str(self._ops_core_port)
+        command = [_script("opscore"), "serve", "--port", port, "--database", database]
+        server = self._start("Ops-Core", command, {"OPSCORE_API_KEY": self._key})
+        await server.answers(f"{self.ops_core_url}/health")
+        return self.ops_core_url
+
+    async def _start_agent(self) -> str:
+        app = "examples.fastapi_agent.app:app"
+        settings = {
+            "OPSCORE_API_URL": self.ops_core_url,
+            "OPSCORE_API_KEY": self._key,
+            "OPSCORE_ERROR_HOLD": str(ERROR_HOLD),
+        }
+        command = [_script("uvicorn"), app, "--port", str(self._agent_port)]
+        await self._start("the agent", command, settings).answers(self.agent_url)
+        return self.agent_url
+
+    async def _stop_agent(self) -> str:
+        await self.servers[-1].stops()
+        return "its process has ended"
+
+    async def _wait(self) -> str:
+        return ""  # what is waited for is what Ops-Core learns
+
+    def _start(self, name: str, command: Sequence[str], settings: dict[str, str]) -> Server:
+        log = self._directory / f"{name.split()[-1].lower()}.log"
+        server = Server(name, command, settings, log)
+        self.servers.append(server)
+        return server
+
+    def _what_to_try(self, agent_id: str) -> str:
+        auth = f"-H 'Authorization: Bearer {self._key}'"
+        json = "-H 'Content-Type: application/json'"
+        pids = " ".join(str(server.pid) for server in self.servers)
+        return f"""
+Both go on running. API docs: {self.ops_core_url}/docs
+
+  give the agent something to do, and something that fails
+    curl -N {self.agent_url}/summarise/slow {json} -d '{{"seconds": 5}}'
+    curl {self.agent_url}/fail {json} -d '{{"message": "no ink"}}'
+
+  ask Ops-Core: every agent, this one's state, its history
+    curl {auth} {self.ops_core_url}/v1/opscore/agents
+    curl {auth} {self.ops_core_url}/v1/opscore/agent/{agent_id}/state
+    curl {auth} {self.ops_core_url}/v1/opscore/agents/{agent_id}/history
+
+  stop both, and remove what they wrote
+    kill {pids}
+    rm -r {self._directory}
+"""
+
+    def end(self) -> None:
+        """End what still runs."""
+        for server in reversed(self.servers):
+            server.end()
+
+
+def _script(name: str) -> str:
+    """Return the path of a command that is installed beside this Python."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        raise ProcessFailed(
+            f"the command {name} is not installed beside {sys.executable}; run "
+            f"{sys.executable} -m pip install '.[all]'"
+        )
+    return found
+
+
+async def _run(demo: Demo, *, keep: bool) -> None:
+    this = asyncio.current_task()
+    assert this is not None  # noqa: S101 - the task of asyncio.run
+    for stop in STOPS:
+        asyncio.get_running_loop().add_signal_handler(stop, this.cancel)
+    await demo.play(keep=keep)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold off signals: a second Ctrl-C while ending would leave processes behind."""
+    before = {stop: signal.signal(stop, signal.SIG_IGN) for stop in (signal.SIGINT, *STOPS)}
+    try:
+        yield
+    finally:
+        for stop, handler in before.items():
+            signal.signal(stop, handler)
+
+
+def _outcome(demo: Demo, screen: Screen, *, keep: bool) -> int:
+    """Play, say what went wrong if anything did, and return the exit code."""
+    code = 0
+    try:
+        asyncio.run(_run(demo, keep=keep))
+    except* (KeyboardInterrupt, asyncio.CancelledError):
+        code = INTERRUPTED
+    except* (OtherStates, ProcessFailed, OpsCoreError, httpx.HTTPError) as failures:
+        screen.closing()
+        for failure in failures.exceptions:
+            screen.fails(str(failure) or type(failure).__name__)
+        code = FAILED
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play the demo and return its exit code: 0, 1 when it failed, 130 when it was interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m examples.fastapi_agent.demo")
+    parser.add_argument("--keep", action="store_true", help="leave Ops-Core and the agent running")
+    keep = parser.parse_args(arguments).keep
+    screen = Screen(Console(highlight=False))
+    directory = Path(tempfile.mkdtemp(prefix="opscore-demo-"))
+    demo = Demo(directory, screen)
+    code = FAILED
+    try:
+        code = _outcome(demo, screen, keep=keep)
+    finally:
+        screen.closing()
+        if code == FAILED:
+            for server in demo.servers:
+                screen.tells(f"\nThe last that {server.name} said:\n{server.tail()}")
+        if code or not keep:
+            with _undisturbed():
+                demo.end()
+                shutil.rmtree(directory)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
