@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from opscore_middleware.errors import ConfigurationError
 
@@ -16,12 +16,8 @@ def base_url(url: str, *, setting: str) -> str:
     same server, and `/v1/v1` is never built. Raises `ConfigurationError` naming `setting` when
     this is no http or https address, or carries a user, a password, a query or a fragment.
     """
-    parts = urlsplit(url.strip())
-    try:
-        port_ok = parts.port is None or parts.port > 0
-    except ValueError:
-        port_ok = False
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_ok:
+    parts = _split(url.strip())
+    if parts is None:
         raise ConfigurationError(
             f"{setting}={_without_secrets(url)!r} is not an http or https address; "
             "write for example http://127.0.0.1:8000.",
@@ -35,6 +31,19 @@ def base_url(url: str, *, setting: str) -> str:
         )
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def _split(url: str) -> SplitResult | None:
+    """Take an http or https address apart; None for anything else."""
+    try:
+        parts = urlsplit(url)
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        return None
+    # urlsplit drops line breaks and keeps spaces; neither belongs in an address.
+    plain = not any(char.isspace() for char in url)
+    http = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    return parts if plain and http and port_ok else None
 
 
 def _without_secrets(url: str) -> str:

@@ -221,7 +221,19 @@ def test_silence_names_the_address_and_the_setting() -> None:
     assert "AGENTKIT_API_URL" in refused.value.message
 
 
-@pytest.mark.parametrize("url", ["agentkit:8000", "ftp://agentkit", "http://user:pw@agentkit"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "agentkit:8000",
+        "ftp://agentkit",
+        "http://user:pw@agentkit",
+        "http://[::1",
+        "http://agent kit",
+        "http://agent\nkit",
+        "http://agentkit:99999",
+        "",
+    ],
+)
 def test_an_address_that_cannot_be_is_refused_at_once(url: str) -> None:
     for kind in (AgentKit, AsyncAgentKit):
         with pytest.raises(ConfigurationError, match="AGENTKIT_API_URL") as refused:
