@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import time
@@ -19,11 +18,13 @@ from opscore_middleware.agent.delivery import (
     judge,
     retry_after,
 )
-from opscore_middleware.agent.identity import Named, registration
 from opscore_middleware.agent.link import Link, Unreachable
+from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
-from opscore_middleware.agent.settings import Settings
-from opscore_middleware.core.models import StateReport
+from opscore_middleware.agent.registrar import Busy, Registrar, locked_out
+from opscore_middleware.agent.tracker import Tracker
+from opscore_middleware.core.models import Heartbeat, StateReport
+from opscore_middleware.core.states import AgentState
 from opscore_middleware.errors import RemoteError
 from opscore_middleware.protocol import calls
 
@@ -31,66 +32,63 @@ __all__ = ["Courier"]
 
 logger = logging.getLogger("opscore_middleware")
 
-REGISTER_AFTER: Final = 5.0
-"""Seconds for which a given id may be unknown before the agent registers it itself."""
-WARN_AFTER: Final = 60.0
-"""Seconds for which an id may be unknown before somebody is told."""
-SINGLES_FOR: Final = 600.0
-"""Seconds for which a server without a batch route is sent single reports."""
-LOCKED_OUT: Final = 60.0
-"""Seconds between attempts with a key that the server does not accept."""
+WITHOUT: Final = 600.0
+"""Seconds for which a server is not asked again for a route that it does not have."""
+_MOST: Final = 1000  # reports in a batch, by the contract
 
 
 class Courier:
-    """Delivers what the outbox holds; used by one thread.
+    """Delivers what the outbox holds, and heartbeats in between; used by one thread.
 
     Args:
-        settings: who this agent is.
         outbox: where the transitions are.
+        tracker: what heartbeats tell of.
         link: the way to Ops-Core.
-        name: returns the agent's name, for registration.
+        registrar: finds the id to report under.
+        notices: where trouble is told.
+        interval: seconds between heartbeats, until Ops-Core asks for another.
     """
 
     def __init__(
         self,
-        settings: Settings,
         outbox: Outbox,
+        tracker: Callable[[], Tracker],
         link: Link,
-        name: Callable[[], Named],
+        registrar: Registrar,
+        notices: Notices,
         *,
+        interval: float = 10.0,
         monotonic: Callable[[], float] = time.monotonic,
         budget: Budget | None = None,
     ) -> None:
-        self._settings = settings
         self._outbox = outbox
+        self._tracker = tracker
         self._link = link
-        self._name = name
+        self._registrar = registrar
+        self._notices = notices
+        self._interval = interval
         self._monotonic = monotonic
         self._budget = budget or Budget()
         self._hand: deque[Entry] = deque()
-        self._agent_id = settings.agent_id
         self._not_before = 0.0
+        self._beat_at = 0.0
         self._failures = 0
-        self._most = 1000
+        self._most = _MOST
         self._singles_until = 0.0
-        self._unknown_since: float | None = None
-        self._asked_to_register = False
         self._gone = False
-        self._told: set[str] = set()
-
-    @property
-    def agent_id(self) -> str | None:
-        """The id that this agent reports under, once it is known."""
-        return self._agent_id
 
     def after_fork(self) -> None:
-        """Leave to the parent what is the parent's: its connection and what it is sending."""
+        """Leave to the parent what is the parent's: its connections and what it is sending."""
         self._link.forget()
+        self._registrar.after_fork()
         self._hand.clear()
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connections."""
         self._link.close()
+        self._registrar.close()
+
+    # --- reports ---------------------------------------------------------------------------------
 
     def deliver(self, *, urgent: bool) -> float | None:
         """Try to tell what there is to tell.
@@ -98,7 +96,8 @@ class Courier:
         Returns the seconds until the next try is due, or None when nothing is left. `urgent`
         tries now, whatever was waited for.
         """
-        self._hand.extend(self._outbox.take() if not self._hand else ())
+        if not self._hand:
+            self._hand.extend(self._outbox.take())
         if self._gone:
             self._hand.clear()
         if not self._hand:
@@ -107,19 +106,25 @@ class Courier:
         if now < self._not_before and not urgent:
             return self._not_before - now
         spent = time.thread_time()
-        try:
-            pause = self._register() if self._agent_id is None else self._report(self._agent_id)
-        except Unreachable as failure:
-            pause = self._later(str(failure), None)
+        pause = self._attempt()
         pace = self._budget.spend(time.thread_time() - spent, now=now)
         wait = pause if urgent else max(pause, pace)
         self._not_before = self._monotonic() + wait
         return wait if self._hand or len(self._outbox) else None
 
-    # --- reports ---------------------------------------------------------------------------------
+    def _attempt(self) -> float:
+        """Take the next step; return the seconds to wait before the one after."""
+        try:
+            agent_id = self._registrar.agent_id
+            if agent_id is None:
+                return self._registrar.resolve(self._hand[0].instance.instance_id)
+            return self._report(agent_id)
+        except Unreachable as failure:
+            return self._later(failure.url, str(failure), None)
+        except Busy as failure:
+            return self._later(failure.url, str(failure), failure.answer)
 
     def _report(self, agent_id: str) -> float:
-        """Send the next reports; return the seconds to wait before the ones after."""
         single = self._monotonic() < self._singles_until or self._most == 1
         sending = [self._hand[i] for i in range(1 if single else min(self._most, len(self._hand)))]
         reports = [_as_report(agent_id, entry) for entry in sending]
@@ -130,25 +135,25 @@ class Courier:
             case Verdict.DELIVERED:
                 return self._delivered(sending)
             case Verdict.NO_BATCHES:
-                self._singles_until = self._monotonic() + SINGLES_FOR
+                self._singles_until = self._monotonic() + WITHOUT
                 return 0.0
             case Verdict.UNKNOWN_AGENT:
-                return self._unknown(agent_id)
+                return self._registrar.unknown(sending[0].instance.instance_id)
             case Verdict.UNAUTHORIZED:
-                return self._locked_out(answer)
+                return locked_out(self._link, answer, self._notices)
             case Verdict.REFUSED:
                 return self._refused(sending, answer)
             case Verdict.GONE:
                 return self._farewell(agent_id)
             case Verdict.LATER:
-                return self._later(f"status {answer.status}", answer)
+                return self._later(self._link.api_url, f"status {answer.status}", answer)
 
     def _delivered(self, sent: Sequence[Entry]) -> float:
         for _ in sent:
             self._hand.popleft()
-        self._most = 1000
-        self._unknown_since = None
-        self._recovered(sent)
+        self._most = _MOST
+        self._registrar.known()
+        self._recovered(sum(entry.coalesced for entry in sent) + self._outbox.dropped)
         return 0.0
 
     def _refused(self, sent: Sequence[Entry], answer: Answer) -> float:
@@ -156,44 +161,22 @@ class Courier:
             self._most = len(sent) // 2
             return 0.0
         bad = self._hand.popleft()
-        self._most = 1000
-        self._once(
+        self._most = _MOST
+        self._notices.once(
             "refused",
             logging.WARNING,
             "Ops-Core refused a report (%s, sequence %d) with %d and it was dropped: %s",
             bad.state,
             bad.sequence,
             answer.status,
-            _reason(answer),
+            answer.reason,
         )
         return 0.0
-
-    def _unknown(self, agent_id: str) -> float:
-        now = self._monotonic()
-        if self._unknown_since is None:
-            self._unknown_since = now
-        waited = now - self._unknown_since
-        if self._settings.agent_id is None:
-            self._agent_id = None  # a fresh database: the name gets an id again
-        elif waited >= REGISTER_AFTER and not self._asked_to_register:
-            self._asked_to_register = True
-            self._register()
-        if waited >= WARN_AFTER:
-            self._once(
-                "unknown",
-                logging.WARNING,
-                "Ops-Core at %s still does not know agent %r; `opscore agents list` shows the "
-                "agents that it knows. Reports wait, and the newest state is kept.",
-                self._link.api_url,
-                agent_id,
-            )
-        self._failures += 1
-        return backoff(self._failures, longest=2.0)
 
     def _farewell(self, agent_id: str) -> float:
         self._gone = True
         self._hand.clear()
-        self._once(
+        self._notices.once(
             "gone",
             logging.WARNING,
             "Agent %r was deregistered from Ops-Core on purpose; reporting ends until restart.",
@@ -201,87 +184,88 @@ class Courier:
         )
         return 0.0
 
-    # --- registration ----------------------------------------------------------------------------
+    # --- heartbeats ------------------------------------------------------------------------------
 
-    def _register(self) -> float:
-        name, source = self._name()
-        call = calls.register_agent(
-            registration(self._settings, name, self._hand[0].instance.instance_id)
+    def beat(self) -> float | None:
+        """Say that this instance lives, if that is due and nothing else waits to be told.
+
+        Returns the seconds until it is due again, or None when there is nobody to tell.
+        """
+        agent_id = self._registrar.agent_id
+        tracker = self._tracker()
+        if agent_id is None or self._gone or tracker.state in _SILENT:
+            return None
+        now = self._monotonic()
+        if now >= self._beat_at and not self._hand:
+            # Spread, so that a fleet that was started at once does not beat as one.
+            spread = random.uniform(0.8, 1.0)  # noqa: S311 - spreads load, no secret
+            self._beat_at = now + self._interval * spread
+            self._send_beat(agent_id, tracker)
+        return max(0.0, self._beat_at - now)
+
+    def _send_beat(self, agent_id: str, tracker: Tracker) -> None:
+        view = tracker.view()
+        beat = Heartbeat.model_construct(
+            instance_id=view.instance.instance_id,
+            started_at=datetime.fromtimestamp(view.instance.started_at, UTC),
+            state=view.state.value,
+            sequence=view.sequence,
+            interval_seconds=self._interval,
+            in_flight=view.in_flight,
         )
-        answer = self._link.send(call)
-        if answer.status in {401, 403}:
-            return self._locked_out(answer)
-        if answer.status in {408, 429} or answer.status >= 500:
-            return self._later(f"status {answer.status}", answer)
+        call = calls.heartbeat(agent_id, beat)
         try:
-            self._agent_id = call.result(answer.status, answer.body).agent_id
-        except RemoteError as refusal:
-            self._once(
-                "registration",
-                logging.ERROR,
-                "Ops-Core did not register this agent as %r (%s): %s. Set OPSCORE_AGENT_ID to an "
-                "id that it knows, or mend what it names; trying again every minute.",
-                name,
-                source,
-                refusal.message,
-            )
-            return LOCKED_OUT
-        self._once(
-            "registered",
-            logging.INFO,
-            "Reporting to Ops-Core at %s as agent %r, id %s; the name is from: %s. Agents of one "
-            "name count as instances of one agent.",
-            self._link.api_url,
-            name,
-            self._agent_id,
-            source,
-        )
-        return 0.0
+            answer = self._link.send(call)
+        except Unreachable as failure:
+            self._outage(failure.url, str(failure))
+            return
+        if answer.status == 410:
+            self._farewell(agent_id)
+        elif answer.status == 404 and answer.code is not None:
+            tracker.restate()  # a fresh database: reporting makes the agent known again
+        elif answer.status in {404, 405}:
+            self._beat_at = self._monotonic() + WITHOUT
+        try:
+            said = call.result(answer.status, answer.body)
+        except RemoteError:
+            return
+        self._recovered(0)
+        if 0.1 <= said.interval_seconds <= 3600:
+            self._interval = said.interval_seconds
+        if said.last_sequence < view.sequence:
+            tracker.restate()
 
     # --- trouble, told once ----------------------------------------------------------------------
 
-    def _later(self, why: str, answer: Answer | None) -> float:
+    def _later(self, url: str, why: str, answer: Answer | None) -> float:
         self._failures += 1
-        self._once(
-            "outage",
-            logging.WARNING,
-            "Ops-Core at %s does not take reports (%s); the agent goes on, the newest state is "
-            "kept and told when Ops-Core is back.",
-            self._link.api_url,
-            why,
-        )
+        self._outage(url, why)
         asked = None if answer is None else retry_after(answer, now=time.time())
         pause = backoff(self._failures)
         # On top of what was asked for, so that a fleet told the same time does not come as one.
         return pause if asked is None else asked + pause
 
-    def _locked_out(self, answer: Answer) -> float:
-        self._once(
-            "locked out",
-            logging.ERROR,
-            "Ops-Core at %s refused the key (%d: %s); set OPSCORE_API_KEY to one that it knows. "
-            "Trying again every minute.",
-            self._link.api_url,
-            answer.status,
-            _reason(answer),
+    def _outage(self, url: str, why: str) -> None:
+        self._notices.once(
+            "outage",
+            logging.WARNING,
+            "%s does not take reports (%s); the agent goes on, the newest state is kept and told "
+            "when Ops-Core is back.",
+            url,
+            why,
         )
-        return LOCKED_OUT * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
 
-    def _recovered(self, sent: Sequence[Entry]) -> None:
+    def _recovered(self, folded: int) -> None:
         self._failures = 0
-        self._told -= {"unknown", "locked out", "registration"}
-        if "outage" in self._told:
-            self._told.discard("outage")
+        if self._notices.settle("outage"):
             logger.warning(
                 "Ops-Core at %s takes reports again; transitions folded meanwhile: %d.",
                 self._link.api_url,
-                sum(entry.coalesced for entry in sent) + self._outbox.dropped,
+                folded,
             )
 
-    def _once(self, topic: str, level: int, message: str, *args: object) -> None:
-        if topic not in self._told:
-            self._told.add(topic)
-            logger.log(level, message, *args)
+
+_SILENT: Final = frozenset({AgentState.UNKNOWN, AgentState.FINISHED})
 
 
 def _as_report(agent_id: str, entry: Entry) -> StateReport:
@@ -297,12 +281,3 @@ def _as_report(agent_id: str, entry: Entry) -> StateReport:
         coalesced=entry.coalesced,
         errors=entry.errors,
     )
-
-
-def _reason(answer: Answer) -> str:
-    try:
-        body = json.loads(answer.body)
-        detail = body.get("detail") if isinstance(body, dict) else None
-    except ValueError:
-        detail = None
-    return str(detail or "no reason given")[:300]

@@ -19,6 +19,25 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def code(self) -> str | None:
+        """Ops-Core's word for what is wrong; None where somebody else answered."""
+        code = self._said("code")
+        # `not_found` is Ops-Core's word for a path that it does not have.
+        return code if isinstance(code, str) and code != "not_found" else None
+
+    @property
+    def reason(self) -> str:
+        """The sentence for a person, bounded."""
+        return str(self._said("detail") or "no reason given")[:300]
+
+    def _said(self, field: str) -> object:
+        try:
+            said = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        return said.get(field) if isinstance(said, dict) else None
+
 
 class Verdict(Enum):
     """What an answer means for the reports that it is about."""
@@ -58,20 +77,10 @@ def judge(answer: Answer, *, batch: bool) -> Verdict:
         return Verdict.DELIVERED
     if answer.status in {404, 405}:
         # Servers that know only the fixed contract have no batch route, and no `code` either.
-        if batch and (answer.status == 405 or _code(answer) is None):
+        if batch and (answer.status == 405 or answer.code is None):
             return Verdict.NO_BATCHES
         return Verdict.UNKNOWN_AGENT if answer.status == 404 else Verdict.LATER
     return _BY_STATUS.get(answer.status, Verdict.LATER)
-
-
-def _code(answer: Answer) -> str | None:
-    try:
-        body = json.loads(answer.body)
-    except ValueError:
-        return None
-    code = body.get("code") if isinstance(body, dict) else None
-    # `not_found` is Ops-Core's word for a path that it does not have.
-    return code if isinstance(code, str) and code != "not_found" else None
 
 
 def retry_after(answer: Answer, *, now: float, longest: float = 300.0) -> float | None:

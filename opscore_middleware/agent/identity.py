@@ -44,10 +44,12 @@ def find_name(
     return Named(_main_name(sys.argv if argv is None else argv, main), "the main module")
 
 
-def registration(settings: Settings, name: str, instance_id: str | None) -> Registration:
-    """Return what this agent registers with."""
+def registration(
+    settings: Settings, name: str, agent_id: str | None, instance_id: str | None
+) -> Registration:
+    """Return what this agent registers with; an instance is named only with its endpoint."""
     return Registration(
-        agent_id=settings.agent_id,
+        agent_id=agent_id,
         agent_name=name,
         version=settings.agent_version,
         capabilities=list(settings.capabilities),

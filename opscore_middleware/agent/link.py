@@ -1,4 +1,4 @@
-"""The way to Ops-Core: one blocking HTTP call at a time, and nothing of it in the host's logs."""
+"""The way to a server: one blocking HTTP call at a time, and nothing of it in the host's logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ _MAX_ANSWER = 1 << 20
 
 
 class Unreachable(Exception):
-    """There was no answer. The message holds the kind of failure, never the address or key."""
+    """There was no answer; `url` is the server's. The message is the kind of failure alone."""
+
+    def __init__(self, kind: str, url: str) -> None:
+        super().__init__(kind)
+        self.url = url
 
 
 class Link:
@@ -29,7 +33,7 @@ class Link:
     INFO in the host's logs, follow redirects with our key, and cost twice the time.
 
     Args:
-        api_url: Ops-Core's address, as `protocol.address.base_url` returns it.
+        api_url: the server's address, as `protocol.address.base_url` returns it.
         api_key: sent as a bearer token.
         transport: makes another transport than httpx's own, for proxies and tests.
     """
@@ -70,7 +74,7 @@ class Link:
         except Exception as failure:
             # Any failure: what a transport of the host's raises must not end the reporter.
             self.close()
-            raise Unreachable(type(failure).__name__) from None
+            raise Unreachable(type(failure).__name__, self.api_url) from None
         return Answer(response.status_code, dict(response.headers), body)
 
     def close(self) -> None:

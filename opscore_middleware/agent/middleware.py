@@ -61,6 +61,8 @@ class OpsCoreMiddleware:
         read_grace: seconds after which a GET counts as work; else `OPSCORE_READ_GRACE`, 0.25.
         error_hold: seconds for which `error` stays when nothing follows; else
             `OPSCORE_ERROR_HOLD`, 5.
+        heartbeat_interval: seconds between signs of life; else `OPSCORE_HEARTBEAT_INTERVAL`, 10.
+        agentkit_url: AgentKit's address, to register there instead; else `AGENTKIT_API_URL`.
         transport: makes the `httpx.BaseTransport` to Ops-Core, for proxies and tests.
 
     Raises:
@@ -83,6 +85,8 @@ class OpsCoreMiddleware:
         exclude: Iterable[str] = (),
         read_grace: float | None = None,
         error_hold: float | None = None,
+        heartbeat_interval: float | None = None,
+        agentkit_url: str | None = None,
         transport: Callable[[], httpx.BaseTransport] | None = None,
     ) -> None:
         _check_asgi(app)
@@ -100,6 +104,8 @@ class OpsCoreMiddleware:
             exclude=exclude,
             read_grace=read_grace,
             error_hold=error_hold,
+            heartbeat_interval=heartbeat_interval,
+            agentkit_url=agentkit_url,
         )
         rules = Rules(settings)
         self._by_method = rules.by_method

@@ -24,6 +24,10 @@ class Deliverer(Protocol):
         """Try once; return the seconds until the next try, or None when nothing is left."""
         ...
 
+    def beat(self) -> float | None:
+        """Say that this instance lives, if due; return the seconds until it is, or None."""
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...
@@ -123,6 +127,9 @@ class Reporter:
             retry = self._deliverer.deliver(urgent=True)
         for done in flushes:
             done.set()
+        beat = self._deliverer.beat()
+        if beat is not None:
+            due = beat if due is None else min(due, beat)
         return due, retry
 
     def _may_end(self) -> bool:

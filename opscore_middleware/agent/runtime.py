@@ -15,7 +15,9 @@ import httpx
 from opscore_middleware.agent.courier import Courier
 from opscore_middleware.agent.identity import Named, find_name
 from opscore_middleware.agent.link import Link
+from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Outbox
+from opscore_middleware.agent.registrar import Registrar
 from opscore_middleware.agent.reporter import Reporter
 from opscore_middleware.agent.settings import Settings
 from opscore_middleware.agent.tracker import Tracker
@@ -45,10 +47,22 @@ class AgentRuntime:
         self.settings = settings
         self._named: Named | None = None
         self._outbox = outbox = Outbox()
+        self._registrar: Registrar | None = None
         self._courier: Courier | None = None
         if settings.api_url is not None:
+            notices = Notices()
             link = Link(settings.api_url, settings.api_key, transport)
-            self._courier = Courier(settings, outbox, link, lambda: self.name)
+            # AgentKit takes no key of Ops-Core's.
+            kit = Link(settings.agentkit_url, None, transport) if settings.agentkit_url else None
+            self._registrar = Registrar(settings, link, kit, lambda: self.name, notices)
+            self._courier = Courier(
+                outbox,
+                lambda: self.tracker,
+                link,
+                self._registrar,
+                notices,
+                interval=settings.heartbeat_interval,
+            )
         self.reporter = Reporter(self._courier or _Local(outbox), self._tick, self._over)
         self.tracker = Tracker(
             outbox,
@@ -66,7 +80,7 @@ class AgentRuntime:
     @property
     def agent_id(self) -> str | None:
         """The id that Ops-Core knows this agent by; None until that is known."""
-        return None if self._courier is None else self._courier.agent_id
+        return None if self._registrar is None else self._registrar.agent_id
 
     def introduce(self, app: Any) -> None:
         """See the outermost app once, for the name; the app itself is not kept."""
@@ -105,6 +119,9 @@ class _Local:
 
     def deliver(self, *, urgent: bool) -> float | None:
         self._outbox.clear()
+        return None
+
+    def beat(self) -> float | None:
         return None
 
     def close(self) -> None:

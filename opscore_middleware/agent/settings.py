@@ -42,6 +42,8 @@ class Settings:
     exclude: tuple[str, ...] = ()
     read_grace: float = 0.25
     error_hold: float = 5.0
+    heartbeat_interval: float = 10.0
+    agentkit_url: str | None = None
 
     @classmethod
     def resolve(
@@ -59,6 +61,8 @@ class Settings:
         exclude: Iterable[str] = (),
         read_grace: float | None = None,
         error_hold: float | None = None,
+        heartbeat_interval: float | None = None,
+        agentkit_url: str | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Settings:
         """Take each setting from its argument, else from the environment, else its default.
@@ -67,9 +71,9 @@ class Settings:
         the first value that cannot be, naming the setting, the value and the rule.
         """
         env = _Environment(os.environ if environ is None else environ)
-        url = env.pick("api_url", api_url, "OPSCORE_API_URL")
-        return cls(
-            api_url=None if url is None else base_url(_string(url), setting=url.source),
+        beat = env.pick("heartbeat_interval", heartbeat_interval, "OPSCORE_HEARTBEAT_INTERVAL")
+        settings = cls(
+            api_url=_address(env.pick("api_url", api_url, "OPSCORE_API_URL")),
             api_key=_key(env.pick("api_key", api_key, "OPSCORE_API_KEY")),
             agent_id=_checked(AgentId, env.pick("agent_id", agent_id, "OPSCORE_AGENT_ID")),
             agent_name=_checked(Name, env.pick("agent_name", agent_name, "OPSCORE_AGENT_NAME")),
@@ -85,7 +89,21 @@ class Settings:
             exclude=_globs("exclude", exclude),
             read_grace=_seconds(env.pick("read_grace", read_grace, "OPSCORE_READ_GRACE"), 0.25),
             error_hold=_seconds(env.pick("error_hold", error_hold, "OPSCORE_ERROR_HOLD"), 5.0),
+            heartbeat_interval=_seconds(beat, 10.0, least=0.1),
+            agentkit_url=_address(env.pick("agentkit_url", agentkit_url, "AGENTKIT_API_URL")),
         )
+        settings._check_agentkit()
+        return settings
+
+    def _check_agentkit(self) -> None:
+        registers = self.agentkit_url is not None and self.agent_id is None
+        if registers and self.contact_endpoint is None:
+            raise ConfigurationError(
+                "AGENTKIT_API_URL is set, and AgentKit registers no agent without an address to "
+                "send it messages: set OPSCORE_CONTACT_ENDPOINT to where this agent takes tasks, "
+                "such as http://10.0.0.5:8000/task.",
+                setting="OPSCORE_CONTACT_ENDPOINT",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +130,12 @@ class _Environment:
         return _Given(text, variable) if text else None
 
 
-def _string(given: _Given) -> str:
+def _address(given: _Given | None) -> str | None:
+    if given is None:
+        return None
     if not isinstance(given.value, str):
         raise given.refuse("must be a text.")
-    return given.value
+    return base_url(given.value, setting=given.source)
 
 
 def _key(given: _Given | None) -> str | None:
@@ -200,13 +220,13 @@ def _globs(setting: str, patterns: Iterable[str]) -> tuple[str, ...]:
     return globs
 
 
-def _seconds(given: _Given | None, default: float) -> float:
+def _seconds(given: _Given | None, default: float, *, least: float = 0.0) -> float:
     if given is None:
         return default
     try:
         seconds = float(given.value)
     except (TypeError, ValueError):
         raise given.refuse("must be a number of seconds.") from None
-    if not math.isfinite(seconds) or not 0 <= seconds <= 3600:
-        raise given.refuse("must be between 0 and 3600 seconds.")
+    if not math.isfinite(seconds) or not least <= seconds <= 3600:
+        raise given.refuse(f"must be between {least:g} and 3600 seconds.")
     return seconds

@@ -6,13 +6,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opscore_middleware.agent.bell import Bell
 from opscore_middleware.agent.outbox import Instance, Outbox
 from opscore_middleware.core.states import TRANSITIONS, AgentState, Cause
 
-__all__ = ["Read", "Tracker"]
+__all__ = ["Read", "Tracker", "View"]
 
 
 class _Node:
@@ -39,6 +39,15 @@ def _compile() -> dict[AgentState, _Node]:
 
 
 _NODES: Final = _compile()
+
+
+class View(NamedTuple):
+    """The tracker at one moment."""
+
+    instance: Instance
+    state: AgentState
+    sequence: int
+    in_flight: int
 
 
 class Read:
@@ -127,6 +136,19 @@ class Tracker:
     def in_flight(self) -> int:
         """How many units of work are open."""
         return self._in_flight
+
+    def view(self) -> View:
+        """Return what is true at this moment, all of it together."""
+        with self._lock:
+            return View(self.instance, self._node.state, self._sequence, self._in_flight)
+
+    def restate(self) -> None:
+        """Tell the current state again, under the next sequence, to a server that has lost it."""
+        with self._lock:
+            if self._sequence:
+                held = self._held_until
+                self._enter(self._node)
+                self._held_until = held
 
     # --- units of work ---------------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ __all__ = [
     "AgentStateView",
     "Batch",
     "BatchAccepted",
+    "Heartbeat",
+    "HeartbeatAnswer",
     "HistoryQuery",
     "Instance",
     "InstanceRecord",
@@ -119,6 +121,37 @@ class BatchAccepted(Wire):
 
     accepted: int
     duplicates: int
+
+
+class Heartbeat(Wire):
+    """An instance says that it lives; this never changes a state.
+
+    `state` and `sequence` are what it was in and had reported when it said so, for Ops-Core to
+    compare; `interval_seconds` is when it will say so again, and three of them without a word
+    make it lost.
+    """
+
+    instance_id: InstanceId
+    started_at: Utc | None = None
+    state: str = Field(min_length=1, max_length=64)
+    sequence: int = Field(ge=0, le=_MAX_COUNT)
+    interval_seconds: float = Field(gt=0, le=86400, allow_inf_nan=False)
+    loop_lag_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    in_flight: int | None = Field(default=None, ge=0, le=_MAX_COUNT)
+
+
+class HeartbeatAnswer(Wire):
+    """What Ops-Core knows of an instance, and what it asks of it.
+
+    `last_sequence` is the highest that it has of the instance, 0 for none: less than the instance
+    has reported means that Ops-Core has lost something, and wants the state again.
+    """
+
+    state: str
+    last_sequence: int
+    drain: bool = False
+    cancel: list[str] = Field(default_factory=list)
+    interval_seconds: float
 
 
 class Registration(Wire):

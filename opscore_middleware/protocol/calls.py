@@ -21,6 +21,8 @@ from opscore_middleware.core.models import (
     AgentStateView,
     Batch,
     BatchAccepted,
+    Heartbeat,
+    HeartbeatAnswer,
     HistoryQuery,
     Page,
     Registration,
@@ -35,6 +37,7 @@ __all__ = [
     "get_agent",
     "get_agent_state",
     "health",
+    "heartbeat",
     "history",
     "list_agents",
     "ops_core_refusal",
@@ -114,6 +117,11 @@ def report_states(agent_id: str, reports: Sequence[StateReport]) -> Call[BatchAc
     """Report up to 1,000 transitions of one agent, all or none."""
     body = _dump(Batch(reports=list(reports)))
     return _post(f"{PREFIX}/agent/{_segment(agent_id)}/states", body, BatchAccepted)
+
+
+def heartbeat(agent_id: str, beat: Heartbeat) -> Call[HeartbeatAnswer]:
+    """Say that an instance lives."""
+    return _post(f"{PREFIX}/agent/{_segment(agent_id)}/heartbeat", _dump(beat), HeartbeatAnswer)
 
 
 def get_agent_state(agent_id: str) -> Call[AgentStateView]:

@@ -1,0 +1,250 @@
+"""Finds the id that this agent reports under, and makes it known where it is not."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from opscore_middleware.agent.delivery import Answer, backoff
+from opscore_middleware.agent.identity import Named, registration
+from opscore_middleware.agent.link import Link
+from opscore_middleware.agent.notices import Notices
+from opscore_middleware.agent.settings import Settings
+from opscore_middleware.agentkit import client as agentkit_calls
+from opscore_middleware.core.models import AgentQuery
+from opscore_middleware.errors import AgentNameTaken, RemoteError
+from opscore_middleware.protocol import calls
+from opscore_middleware.protocol.calls import Call
+
+__all__ = ["Busy", "Registrar", "locked_out"]
+
+T = TypeVar("T")
+
+REGISTER_AFTER: Final = 5.0
+"""Seconds for which an id may be unknown before the agent makes it known itself."""
+WARN_AFTER: Final = 60.0
+"""Seconds for which an id may be unknown before somebody is told."""
+REFUSED_FOR: Final = 60.0
+"""Seconds between attempts that only a person can make succeed."""
+
+
+class Busy(Exception):
+    """A server, at `url`, cannot serve a call now; `answer` is what it said."""
+
+    def __init__(self, answer: Answer, url: str) -> None:
+        super().__init__(f"status {answer.status}")
+        self.answer = answer
+        self.url = url
+
+
+class Registrar:
+    """Resolves the agent's id: given, else from AgentKit where that is configured, else Ops-Core's.
+
+    Runs in the reporter's thread, so nothing of it delays a start. Its calls raise `Unreachable`
+    and `Busy`; everything else ends in a pause, returned in seconds, after which to try again.
+
+    Args:
+        settings: who this agent is.
+        opscore: the way to Ops-Core.
+        agentkit: the way to AgentKit; None where it is not configured.
+        name: returns the agent's name.
+        notices: where trouble is told.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        opscore: Link,
+        agentkit: Link | None,
+        name: Callable[[], Named],
+        notices: Notices,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._opscore = opscore
+        self._agentkit = agentkit
+        self._name = name
+        self._notices = notices
+        self._monotonic = monotonic
+        self.agent_id = settings.agent_id
+        self._ours = False  # the id is one that Ops-Core made and makes again for the same name
+        self._unknown_since: float | None = None
+        self._attempts = 0
+        self._offered = False
+
+    def after_fork(self) -> None:
+        """Leave the connections to the parent process."""
+        if self._agentkit is not None:
+            self._agentkit.forget()
+
+    def close(self) -> None:
+        """Drop the connection to AgentKit."""
+        if self._agentkit is not None:
+            self._agentkit.close()
+
+    def resolve(self, instance_id: str) -> float:
+        """Find the id; returns 0.0 once `agent_id` is set."""
+        return (
+            self._register_with_opscore(None, instance_id)
+            if self._agentkit is None
+            else self._register_with_agentkit(self._agentkit)
+        )
+
+    def unknown(self, instance_id: str) -> float:
+        """Ops-Core does not know the id (yet): wait, then make it known; never lose the order.
+
+        AgentKit tells Ops-Core of a new agent in the background, so an id may be unknown for a
+        moment, and for ever when that message is lost.
+        """
+        if self._ours:
+            self.agent_id, self._ours = None, False  # a fresh database: register anew
+            return 0.0
+        now = self._monotonic()
+        if self._unknown_since is None:
+            self._unknown_since = now
+        waited = now - self._unknown_since
+        if waited >= REGISTER_AFTER and not self._offered:
+            pause = self._register_with_opscore(self.agent_id, instance_id)
+            self._offered = True
+            if pause == 0.0:
+                return 0.0
+        if waited >= WARN_AFTER:
+            self._notices.once(
+                "unknown",
+                logging.WARNING,
+                "Ops-Core at %s still does not know agent %r; `opscore agents list` shows the "
+                "agents that it knows. Reports wait, and the newest state is kept.",
+                self._opscore.api_url,
+                self.agent_id,
+            )
+        self._attempts += 1
+        return backoff(self._attempts, longest=2.0)
+
+    def known(self) -> None:
+        """Ops-Core takes reports under the id."""
+        self._unknown_since = None
+        self._attempts = 0
+        self._offered = False
+        self._notices.settle("unknown", "registration", "key")
+
+    # --- Ops-Core --------------------------------------------------------------------------------
+
+    def _register_with_opscore(self, agent_id: str | None, instance_id: str) -> float:
+        name = self._name().name
+        call = calls.register_agent(registration(self._settings, name, agent_id, instance_id))
+        answer = self._ask(self._opscore, call)
+        if answer.status in {401, 403}:
+            return locked_out(self._opscore, answer, self._notices)
+        try:
+            self.agent_id = call.result(answer.status, answer.body).agent_id
+        except RemoteError as refusal:
+            return self._refused("Ops-Core", refusal)
+        self._ours = agent_id is None
+        self._registered("Ops-Core")
+        return 0.0
+
+    # --- AgentKit --------------------------------------------------------------------------------
+
+    def _register_with_agentkit(self, agentkit: Link) -> float:
+        name = self._name().name
+        call = agentkit_calls.register_agent(registration(self._settings, name, None, None))
+        answer = self._ask(agentkit, call)
+        try:
+            self.agent_id = call.result(answer.status, answer.body)
+        except AgentNameTaken:
+            return self._find_by_name(agentkit, name)
+        except RemoteError as refusal:
+            return self._refused("AgentKit", refusal)
+        self._registered("AgentKit")
+        return 0.0
+
+    def _find_by_name(self, agentkit: Link, name: str) -> float:
+        """Find the id that AgentKit made when this agent registered before its restart.
+
+        AgentKit is asked first, since it alone cannot be out of date; most versions do not list
+        their agents, and then Ops-Core, which AgentKit told of it, knows.
+        """
+        listed = self._tried(agentkit, agentkit_calls.list_agents()) or ()
+        found = [agent.agent_id for agent in listed if agent.agent_name == name]
+        if not found:
+            page = self._tried(self._opscore, calls.list_agents(AgentQuery(name=name)))
+            known = sorted(page.items, key=lambda agent: agent.registered_at) if page else []
+            found = [agent.agent_id for agent in known]
+        if found:
+            self.agent_id = found[-1]
+            self._registered("an earlier start")
+            return 0.0
+        self._notices.once(
+            "registration",
+            logging.ERROR,
+            "AgentKit at %s has an agent %r already, and neither it nor Ops-Core says under which "
+            "id: set OPSCORE_AGENT_ID to its id, or OPSCORE_AGENT_NAME to a name of its own. "
+            "Still looking.",
+            agentkit.api_url,
+            name,
+        )
+        self._attempts += 1
+        return backoff(self._attempts)
+
+    # --- both ------------------------------------------------------------------------------------
+
+    def _ask(self, link: Link, call: Call[Any]) -> Answer:
+        answer = link.send(call)
+        if answer.status in {408, 429} or answer.status >= 500:
+            raise Busy(answer, link.api_url)
+        return answer
+
+    def _tried(self, link: Link, call: Call[T]) -> T | None:
+        """Ask what another server need not be able to answer."""
+        try:
+            answer = self._ask(link, call)
+            return call.result(answer.status, answer.body)
+        except RemoteError:
+            return None
+
+    def _registered(self, where: str) -> None:
+        name, source = self._name()
+        self._notices.settle("registration")
+        self._notices.once(
+            f"registered {self.agent_id}",
+            logging.INFO,
+            "Reporting to Ops-Core at %s as agent %r, id %s by %s; the name is from: %s. Agents "
+            "of one name count as instances of one agent.",
+            self._opscore.api_url,
+            name,
+            self.agent_id,
+            where,
+            source,
+        )
+
+    def _refused(self, where: str, refusal: RemoteError) -> float:
+        name, source = self._name()
+        self._notices.once(
+            "registration",
+            logging.ERROR,
+            "%s did not register this agent as %r (name from: %s): %s. Mend what it names, or set "
+            "OPSCORE_AGENT_ID to an id that Ops-Core knows; trying again every minute.",
+            where,
+            name,
+            source,
+            refusal.message,
+        )
+        return REFUSED_FOR
+
+
+def locked_out(link: Link, answer: Answer, notices: Notices) -> float:
+    """Say once that a key is not accepted; return a slow pause, spread over a fleet."""
+    notices.once(
+        "key",
+        logging.ERROR,
+        "Ops-Core at %s refused the key (%d: %s); set OPSCORE_API_KEY to one that it knows. "
+        "Trying again every minute.",
+        link.api_url,
+        answer.status,
+        answer.reason,
+    )
+    return REFUSED_FOR * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
