@@ -28,7 +28,7 @@ check: $(VENV)/.installed ## lint, format, types, import direction
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/.installed ## what we cost, beside the alternatives, in one run
 	$(BIN)/python -m tests.benchmarks
