@@ -92,6 +92,8 @@ class Tracker:
         "_read_grace",
         "_reads",
         "_sequence",
+        "_timing",
+        "_up",
         "instance",
     )
 
@@ -115,8 +117,11 @@ class Tracker:
 
     def reset(self) -> None:
         """Start over as another instance, with a lock that nobody holds: for a forked child."""
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector runs wherever something is allocated, here as well, and
+        # closes the coroutines of abandoned requests, which then end their units.
+        self._lock = threading.RLock()
         self._lifespans = 0
+        self._up = 0  # of these, how many were not told to stop
         self._new_instance()
 
     def _new_instance(self) -> None:
@@ -126,6 +131,7 @@ class Tracker:
         self._in_flight = 0
         self._held_until: float | None = None
         self._reads: set[Read] = set()
+        self._timing = False  # somebody will look at the reads within their grace
 
     @property
     def state(self) -> AgentState:
@@ -189,11 +195,12 @@ class Tracker:
 
     def begin_read(self) -> Read:
         """Open a unit that counts only once it has lasted for `read_grace`."""
-        read = Read(self.instance, self._monotonic())
+        since = self._monotonic()
         with self._lock:
-            first = not self._reads
+            read = Read(self.instance, since)
             self._reads.add(read)
-        if first:
+            timing, self._timing = self._timing, True
+        if not timing:
             self._bell.wake()
         return read
 
@@ -232,6 +239,7 @@ class Tracker:
             if self._node.state is AgentState.FINISHED:
                 self._new_instance()
             self._lifespans += 1
+            self._up += 1
             self._on(Cause.STARTING)
 
     def served_without_lifespan(self) -> None:
@@ -248,25 +256,26 @@ class Tracker:
     def startup_failed(self, details: dict[str, Any]) -> None:
         """Startup has failed; the state stays `error`."""
         with self._lock:
-            self._lifespans -= 1
+            self._leave()
             self._on(Cause.STARTUP_FAILED, details)
 
     def lifespan_unsupported(self) -> None:
         """The app has no lifespan after all: it is ready, and nobody will say when it ends."""
         with self._lock:
-            self._lifespans -= 1
+            self._leave()
             self._on(Cause.READY)
 
     def shutdown(self) -> None:
         """Shutdown begins; other lifespans around the same app keep the agent up."""
         with self._lock:
-            if self._lifespans <= 1:
+            self._up -= 1
+            if self._up <= 0:
                 self._on(Cause.DRAIN)
 
     def lifespan_ends(self) -> None:
         """A lifespan is over; the last one finishes the instance."""
         with self._lock:
-            self._lifespans -= 1
+            self._leave()
             if self._lifespans <= 0:
                 self._on(Cause.FINISH)
 
@@ -276,6 +285,10 @@ class Tracker:
             if self._node.state is not AgentState.ERROR:
                 self._on(Cause.FINISH)
 
+    def _leave(self) -> None:
+        self._lifespans -= 1
+        self._up = min(self._up, self._lifespans)
+
     # --- time ------------------------------------------------------------------------------------
 
     def tick(self) -> float | None:
@@ -284,13 +297,16 @@ class Tracker:
         with self._lock:
             if self._held_until is not None and self._held_until <= now:
                 self._on(Cause.HELD)
-            for read in [r for r in self._reads if r.since + self._read_grace <= now]:
-                self._reads.discard(read)
+            for read in [r for r in list(self._reads) if r.since + self._read_grace <= now]:
+                if read not in self._reads:
+                    continue  # the collector has closed it meanwhile
                 read.counted = True
                 self._in_flight += 1
+                self._reads.discard(read)
                 if self._in_flight == 1:
                     self._on(Cause.BEGAN)
-            deadlines = [read.since + self._read_grace for read in self._reads]
+            deadlines = [read.since + self._read_grace for read in list(self._reads)]
+            self._timing = bool(deadlines)
             if self._held_until is not None:
                 deadlines.append(self._held_until)
         return max(0.0, min(deadlines) - now) if deadlines else None
@@ -303,11 +319,12 @@ class Tracker:
 
     def _enter(self, node: _Node, details: dict[str, Any] | None = None) -> None:
         """Enter a state and tell; the caller holds the lock."""
+        at = self._clock()
         self._node = node
         self._held_until = None
         self._sequence = sequence = self._sequence + 1
         outbox = self._outbox
-        outbox.entries.append((self.instance, sequence, node.state, self._clock(), details, 0, 0))
+        outbox.entries.append((self.instance, sequence, node.state, at, details, 0, 0))
         if len(outbox.entries) > outbox.limit:
             outbox.fold()
         bell = self._bell
