@@ -48,14 +48,16 @@ class Outbox:
         limit: how many entries to keep at most.
     """
 
-    __slots__ = ("dropped", "entries", "limit")
+    __slots__ = ("dropped", "entries", "folded", "limit")
 
     def __init__(self, limit: int = 256) -> None:
         self.limit = limit
         self.entries: deque[tuple[Any, ...]] = deque()
         """The fields of each `Entry` in a plain tuple: one is made twice in every request."""
+        self.folded = 0
+        """Transitions that were folded into later ones, so far."""
         self.dropped = 0
-        """Entries that had to go because they belong to another instance than the newest."""
+        """Transitions that had to go because a newer instance has as much to tell, so far."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -64,7 +66,10 @@ class Outbox:
         """Remove and return everything, oldest first."""
         entries, taken = self.entries, []
         while entries:
-            taken.append(Entry._make(entries.popleft()))
+            try:
+                taken.append(Entry._make(entries.popleft()))
+            except IndexError:
+                break  # a fold holds the rest in its hands, and wakes us when it is done
         return taken
 
     def clear(self) -> None:
@@ -85,11 +90,14 @@ class Outbox:
             return
         instance, sequence, state, at, details, coalesced, errors = newest
         if last[0] is instance:
+            self.folded += 1
             coalesced += last[5] + 1
             errors += last[6] + (last[2] is _ERROR)
             entries.append((instance, sequence, state, at, details, coalesced, errors))
-        else:
-            entries.append(last)
-            entries.append(newest)
-            entries.popleft()
-            self.dropped += 1
+            return
+        try:
+            self.dropped += 1 + entries.popleft()[5]
+        except IndexError:
+            pass  # the reporter has taken them
+        entries.append(last)
+        entries.append(newest)
