@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,16 @@ class Demo:
 
     async def play(self, *, keep: bool) -> None:
         """Play all steps; with `keep`, all but the agent's end."""
-        self._screen.opening()
+        with self._screen.live():
+            life = await self._play_all(keep=keep)
+        self._screen.history(life.transitions)
+        if keep:
+            self._screen.tells(self._what_to_try(str(life.agent_id)))
+        else:
+            docs = f"{self.ops_core_url}/docs"
+            self._screen.tells(f"  API docs: {docs} (make demo KEEP=1 keeps them up)")
+
+    async def _play_all(self, *, keep: bool) -> Life:
         self._screen.does("start Ops-Core")
         self._screen.gets(await self._start_ops_core())
         async with (
@@ -83,13 +93,7 @@ class Demo:
             following = tasks.create_task(life.follow())
             await self._play(self._steps(Work(agent, self._screen.waits), keep=keep), life)
             following.cancel()
-        self._screen.closing()
-        self._screen.history(life.transitions)
-        if keep:
-            self._screen.tells(self._what_to_try(str(life.agent_id)))
-        else:
-            docs = f"{self.ops_core_url}/docs"
-            self._screen.tells(f"  API docs: {docs} (make demo KEEP=1 keeps them up)")
+        return life
 
     def _steps(self, work: Work, *, keep: bool) -> list[Step]:
         steps = [
@@ -149,22 +153,27 @@ class Demo:
         return server
 
     def _what_to_try(self, agent_id: str) -> str:
-        auth = f"-H 'Authorization: Bearer {self._key}'"
-        json = "-H 'Content-Type: application/json'"
         pids = " ".join(str(server.pid) for server in self.servers)
         return f"""
 Both go on running. API docs: {self.ops_core_url}/docs
 
-  give the agent something to do, and something that fails
-    curl -N {self.agent_url}/summarise/slow {json} -d '{{"seconds": 5}}'
-    curl {self.agent_url}/fail {json} -d '{{"message": "no ink"}}'
+  Give the agent something to do, and something that fails:
+    curl -N {self.agent_url}/summarise/slow \\
+      -H 'Content-Type: application/json' -d '{{"seconds": 5}}'
+    curl {self.agent_url}/fail \\
+      -H 'Content-Type: application/json' -d '{{"message": "no ink"}}'
 
-  ask Ops-Core: every agent, this one's state, its history
-    curl {auth} {self.ops_core_url}/v1/opscore/agents
-    curl {auth} {self.ops_core_url}/v1/opscore/agent/{agent_id}/state
-    curl {auth} {self.ops_core_url}/v1/opscore/agents/{agent_id}/history
+  Ask Ops-Core about it:
+    export OPSCORE_API_URL={self.ops_core_url}
+    export OPSCORE_API_KEY={self._key}
+    KEY="Authorization: Bearer $OPSCORE_API_KEY"
+    ID={agent_id}
+    curl -H "$KEY" $OPSCORE_API_URL/v1/opscore/agents
+    curl -H "$KEY" $OPSCORE_API_URL/v1/opscore/agent/$ID/state
+    curl -H "$KEY" $OPSCORE_API_URL/v1/opscore/agents/$ID/history
+    {_script("opscore")} agents history $ID
 
-  stop both, and remove what they wrote
+  Stop both, and remove what they wrote:
     kill {pids}
     rm -r {self._directory}
 """
@@ -213,9 +222,11 @@ def _outcome(demo: Demo, screen: Screen, *, keep: bool) -> int:
     except* (KeyboardInterrupt, asyncio.CancelledError):
         code = INTERRUPTED
     except* (OtherStates, ProcessFailed, OpsCoreError, httpx.HTTPError) as failures:
-        screen.closing()
         for failure in failures.exceptions:
             screen.fails(str(failure) or type(failure).__name__)
+        code = FAILED
+    except* Exception as failures:
+        screen.fails("".join(traceback.format_exception(failures)))
         code = FAILED
     return code
 
@@ -231,11 +242,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = FAILED
     try:
         code = _outcome(demo, screen, keep=keep)
-    finally:
-        screen.closing()
         if code == FAILED:
             for server in demo.servers:
                 screen.tells(f"\nThe last that {server.name} said:\n{server.tail()}")
+    finally:
+        # Whatever else fails, and be it the terminal that is gone.
         if code or not keep:
             with _undisturbed():
                 demo.end()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich import box
 from rich.console import Console
@@ -29,13 +30,15 @@ class Screen:
         self._start = time.monotonic()
         self._status = console.status("", spinner="dots")
 
-    def opening(self) -> None:
-        """Print the heading of the two lanes."""
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Print the heading of the two lanes, and keep the last line while the block lasts."""
         self._console.print("\n[bold]An agent's life, as it reaches Ops-Core[/bold]\n")
         self._line(Text("the demo", "dim"), Text("Ops-Core learns", "dim"), "delay")
         self._console.print("─" * _WIDTH, style="dim")
         self._start = time.monotonic()
-        self._status.start()
+        with self._status:
+            yield
 
     def does(self, what: str) -> None:
         """Say what the demo does now."""
@@ -54,10 +57,6 @@ class Screen:
         """Print a transition that has reached Ops-Core."""
         told = f"{delay(transition):.0f} ms"
         self._line(Text(), _state(transition.state), told, clock=self._clock())
-
-    def closing(self) -> None:
-        """Take away the last line."""
-        self._status.stop()
 
     def history(self, transitions: Sequence[Transition]) -> None:
         """Print the whole history as a table, and what it adds up to."""

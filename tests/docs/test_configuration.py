@@ -12,7 +12,7 @@ from opscore_middleware.server.settings import Settings
 from tests.docs.pages import ROOT, Page, pages
 
 PAGE: Final = Page(ROOT / "docs" / "configuration.md")
-VARIABLE: Final = re.compile(r"\b(?:OPSCORE|LOG)_[A-Z_]+[A-Z]\b")
+VARIABLE: Final = re.compile(r"\b(?:OPSCORE|AGENTKIT|LOG)_[A-Z_]+[A-Z]\b")
 
 
 def test_every_argument_of_the_middleware_is_listed() -> None:

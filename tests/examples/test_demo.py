@@ -70,6 +70,16 @@ def run(scratch: Path) -> subprocess.Popen[str]:
     )
 
 
+def read_until(text: str, process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    seen = ""
+    while text not in seen:
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    return seen
+
+
 def shown(output: str) -> list[str]:
     """Return the states in the order in which they were shown live."""
     live = output.partition("The history")[0]
@@ -104,16 +114,20 @@ def test_the_demo_shows_the_true_life_of_the_agent(scratch: Path) -> None:
 
 def test_ctrl_c_leaves_nothing_behind(scratch: Path) -> None:
     with run(scratch) as process:
-        assert process.stdout is not None
-        seen = ""
-        while "POST /summarise/slow" not in seen:
-            line = process.stdout.readline()
-            assert line, seen
-            seen += line
+        seen = read_until("POST /summarise/slow", process)
         process.send_signal(signal.SIGINT)
         seen += process.communicate()[0]
     assert process.returncode == demo.INTERRUPTED
     assert "Traceback" not in seen
+    assert all(is_gone(url) for url in re.findall(r"http://127\.0\.0\.1:\d+", seen))
+
+
+def test_a_viewer_who_leaves_leaves_nothing_behind(scratch: Path) -> None:
+    with run(scratch) as process:
+        seen = read_until("POST /summarise", process)
+        assert process.stdout is not None
+        process.stdout.close()
+    assert process.returncode != 0
     assert all(is_gone(url) for url in re.findall(r"http://127\.0\.0\.1:\d+", seen))
 
 
@@ -125,16 +139,16 @@ def test_keep_leaves_both_running_and_tells_how_to_use_and_stop_them(
     output = capsys.readouterr().out
     assert code == 0, output
     assert shown(output) == LIFE[:-2]
-    told = [line.strip() for line in output.splitlines()]
-    curls = [line.replace('"seconds": 5', '"seconds": 0') for line in told if line[:4] == "curl"]
-    answers = [in_a_shell(f"{line} --silent") for line in curls]
-    summary, failure, agents, state, history = answers
-    assert '"summary"' in summary
-    assert failure == "Internal Server Error"
-    assert '"agentName":"summariser"' in agents
-    assert '"agentId"' in state
-    assert '"draining"' not in history
-    kill, remove = [line for line in told if line.startswith(("kill", "rm"))]
+    told = output.partition("Both go on running")[2].replace('"seconds": 5', '"seconds": 0')
+    lines = [line for line in told.splitlines() if line.startswith("    ")]
+    *to_try, kill, remove = lines
+    answers = in_a_shell("set -e\n" + "\n".join(to_try).replace("curl", "curl --silent"))
+    assert '"summary"' in answers
+    assert "Internal Server Error" in answers
+    assert '"agentName":"summariser"' in answers
+    assert '"state":"error"' in answers
+    assert '{"type":"RuntimeError","message":"no ink","where":"POST /fail"}' in answers
+    assert "draining" not in answers
     in_a_shell(kill)
     for server in servers:
         server.end()
