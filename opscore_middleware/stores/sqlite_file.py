@@ -136,10 +136,10 @@ class SqliteFile:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
             raise ConfigurationError(
-                f"The database {self.path} is in use by another process. A SQLite file serves one "
-                "process at a time, since reports are ordered and gathered in its memory: stop "
-                "the other process, run with one worker, or give this one a file of its own; "
-                "several replicas need PostgreSQL.",
+                f"The database {self.path} is already in use, by another process or by this one. "
+                "A SQLite file serves one process at a time, since reports are gathered and "
+                "numbered in its memory: stop the other one, run a single worker, or name another "
+                "file; several replicas need PostgreSQL.",
                 path=self.path,
             ) from None
         self._lock = lock

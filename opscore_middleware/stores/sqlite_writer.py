@@ -112,7 +112,7 @@ class SqliteWriter:
             self._connection.execute("COMMIT")
         except Exception as error:  # whatever it is, each caller has to hear of it
             self._roll_back()
-            return [(caller.future, self._explain(error) or error) for caller in callers]
+            return [(caller.future, self._failure(error)) for caller in callers]
         return answers
 
     def _perform(self, callers: list[_Caller]) -> _Answers:
@@ -172,6 +172,13 @@ class SqliteWriter:
             result = error
         self._connection.execute("RELEASE alone")
         return result
+
+    def _failure(self, error: Exception) -> StoreUnavailable:
+        failure = self._explain(error) or StoreUnavailable(
+            f"Nothing was written, since the transaction failed: {error}"
+        )
+        failure.__cause__ = error
+        return failure
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
