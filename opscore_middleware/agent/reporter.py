@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -57,7 +58,7 @@ class Reporter:
     def _reset(self) -> None:
         self._starting = threading.Lock()
         self._stopped = False
-        self._flushes: list[threading.Event] = []
+        self._flushes: deque[threading.Event] = deque()
 
     def after_fork(self) -> None:
         """Forget the thread, which stayed in the parent process."""
@@ -92,26 +93,34 @@ class Reporter:
             try:
                 threading.Thread(target=self._run, name="opscore-reporter", daemon=True).start()
             except RuntimeError:
-                self.bell.home = False  # the interpreter is shutting down
+                # The interpreter is shutting down, or there are too many threads for now: then
+                # the next transition tries again.
+                self.bell.home = False
+                self.bell.listening = True
 
     def _run(self) -> None:
         bell = self.bell
+        faulty = False
         while True:
             bell.marked = False
             try:
                 due, retry = self._round()
+                faulty = False
             except Exception:
-                # Never the end of the thread: a fault here must not silence the agent for good.
-                logger.exception("Reporting failed unexpectedly; going on in a second")
-                due, retry = None, 1.0
+                # Never the end of the thread: a fault here must not silence the agent for good,
+                # nor fill its log.
+                if not faulty:
+                    logger.exception("Reporting failed unexpectedly; trying again every second")
+                faulty, due, retry = True, None, 1.0
             if self._stopped or (retry is None and self._over()):
                 if self._may_end():
                     return
             elif retry is None:
                 bell.listen(due)
             else:
-                # What is new only joins the queue while a delivery is waited for.
-                bell.nap(min(retry, GLANCE if due is None else due))
+                # What is new only joins the queue while a delivery is waited for, but a deadline
+                # that it brings is kept.
+                bell.nap(min(retry, GLANCE if due is None else min(due, GLANCE)))
 
     def _round(self) -> tuple[float | None, float | None]:
         """Do all there is to do.
@@ -120,19 +129,23 @@ class Reporter:
         where there is none.
         """
         due = self._tick()
-        flushes, self._flushes = self._flushes, []
-        urgent = bool(flushes) or self._stopped
-        retry = self._deliverer.deliver(urgent=urgent)
-        while urgent and retry == 0.0:
-            retry = self._deliverer.deliver(urgent=True)
-        for done in flushes:
-            done.set()
+        flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
+        try:
+            urgent = bool(flushes) or self._stopped
+            retry = self._deliverer.deliver(urgent=urgent)
+            while urgent and retry == 0.0:
+                retry = self._deliverer.deliver(urgent=True)
+        finally:
+            for done in flushes:
+                done.set()
         beat = self._deliverer.beat()
         if beat is not None:
             due = beat if due is None else min(due, beat)
         return due, retry
 
     def _may_end(self) -> bool:
+        # While the connection is this thread's alone; going on after all opens another.
+        self._deliverer.close()
         with self._starting:
             self.bell.home = False
             self.bell.listening = True
@@ -140,5 +153,4 @@ class Reporter:
             if (self.bell.marked or self._flushes) and not self._stopped:
                 self.bell.home = True
                 return False
-        self._deliverer.close()
         return True
