@@ -22,7 +22,7 @@ from opscore_middleware.agent.link import Link, Unreachable
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.registrar import Busy, Registrar, locked_out
-from opscore_middleware.agent.tracker import Tracker
+from opscore_middleware.agent.tracker import Tracker, View
 from opscore_middleware.core.models import Heartbeat, StateReport
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.errors import RemoteError
@@ -76,6 +76,7 @@ class Courier:
         self._most = _MOST
         self._singles_until = 0.0
         self._gone = False
+        self._given_up = 0  # transitions folded and dropped, as of the last delivery
 
     def after_fork(self) -> None:
         """Leave to the parent what is the parent's: its connections and what it is sending."""
@@ -153,7 +154,7 @@ class Courier:
             self._hand.popleft()
         self._most = _MOST
         self._registrar.known()
-        self._recovered(sum(entry.coalesced for entry in sent) + self._outbox.dropped)
+        self._recovered()
         return 0.0
 
     def _refused(self, sent: Sequence[Entry], answer: Answer) -> float:
@@ -195,16 +196,20 @@ class Courier:
         tracker = self._tracker()
         if agent_id is None or self._gone or tracker.state in _SILENT:
             return None
+        view = tracker.view()
+        # Looked at after the view, so that a beat claims nothing that is still on its way. What
+        # waits to be told comes first, proves life as well, and has a time of its own.
+        if self._hand or len(self._outbox):
+            return None
         now = self._monotonic()
-        if now >= self._beat_at and not self._hand:
+        if now >= self._beat_at:
             # Spread, so that a fleet that was started at once does not beat as one.
             spread = random.uniform(0.8, 1.0)  # noqa: S311 - spreads load, no secret
             self._beat_at = now + self._interval * spread
-            self._send_beat(agent_id, tracker)
+            self._send_beat(agent_id, tracker, view)
         return max(0.0, self._beat_at - now)
 
-    def _send_beat(self, agent_id: str, tracker: Tracker) -> None:
-        view = tracker.view()
+    def _send_beat(self, agent_id: str, tracker: Tracker, view: View) -> None:
         beat = Heartbeat.model_construct(
             instance_id=view.instance.instance_id,
             started_at=datetime.fromtimestamp(view.instance.started_at, UTC),
@@ -221,6 +226,8 @@ class Courier:
             return
         if answer.status == 410:
             self._farewell(agent_id)
+        elif answer.status in {401, 403}:
+            self._beat_at = self._monotonic() + locked_out(self._link, answer, self._notices)
         elif answer.status == 404 and answer.code is not None:
             tracker.restate()  # a fresh database: reporting makes the agent known again
         elif answer.status in {404, 405}:
@@ -229,7 +236,7 @@ class Courier:
             said = call.result(answer.status, answer.body)
         except RemoteError:
             return
-        self._recovered(0)
+        self._recovered()
         if 0.1 <= said.interval_seconds <= 3600:
             self._interval = said.interval_seconds
         if said.last_sequence < view.sequence:
@@ -255,8 +262,10 @@ class Courier:
             why,
         )
 
-    def _recovered(self, folded: int) -> None:
+    def _recovered(self) -> None:
         self._failures = 0
+        given_up = self._outbox.folded + self._outbox.dropped
+        folded, self._given_up = given_up - self._given_up, given_up
         if self._notices.settle("outage"):
             logger.warning(
                 "Ops-Core at %s takes reports again; transitions folded meanwhile: %d.",

@@ -102,7 +102,9 @@ class Registrar:
         """
         if self._ours:
             self.agent_id, self._ours = None, False  # a fresh database: register anew
-            return 0.0
+            self._attempts += 1
+            # A server that registers and forgets each time is not to be hammered.
+            return 0.0 if self._attempts == 1 else backoff(self._attempts)
         now = self._monotonic()
         if self._unknown_since is None:
             self._unknown_since = now
