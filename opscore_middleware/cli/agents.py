@@ -23,7 +23,9 @@ from opscore_middleware.core.models import Agent, AgentQuery, HistoryQuery, Regi
 
 __all__ = ["app"]
 
-app = typer.Typer(help="See your agents and make them known.", no_args_is_help=True)
+app = typer.Typer(
+    help="See your agents and make them known.", no_args_is_help=True, rich_markup_mode=None
+)
 
 AgentId = Annotated[str, typer.Argument(help="The agent's id, as `opscore agents list` shows it.")]
 

@@ -18,7 +18,7 @@ app = typer.Typer(
     help="Run Ops-Core, and see what your agents do.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
 app.command()(serve)
 app.command()(report)

@@ -1,13 +1,15 @@
-"""What is typed, held against the models before it is sent."""
+"""What is typed, held against the rules before it is sent."""
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeVar
 
-import typer
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["checked"]
+from opscore_middleware.errors import ConfigurationError
+
+__all__ = ["checked", "json_object"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -15,7 +17,7 @@ M = TypeVar("M", bound=BaseModel)
 def checked(model: type[M], **values: Any) -> M:
     """Return the model; what is not given (None) keeps its default.
 
-    Raises `typer.BadParameter`, which names the value and the rule, for the first that cannot be.
+    Raises `ConfigurationError`, which names the value and the rule, for the first that cannot be.
     """
     given = {name: value for name, value in values.items() if value is not None}
     try:
@@ -23,4 +25,19 @@ def checked(model: type[M], **values: Any) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise typer.BadParameter(f"{where} {first['input']!r}: {first['msg']}") from None
+        raise ConfigurationError(f"{where} {first['input']!r}: {first['msg']}.") from None
+
+
+def json_object(text: str | None, *, option: str) -> dict[str, Any] | None:
+    """Return the JSON object that `text` spells. Raises `ConfigurationError` naming `option`."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{option} {text!r} is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise ConfigurationError(
+            f"{option} {text!r} is not a JSON object; write for example '{{\"n\": 1}}'."
+        )
+    return value

@@ -64,7 +64,8 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) ->
     """Print rows under their headings; text stays text, whatever brackets it holds."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # An id that is broken over two lines cannot be copied.
+        table.add_column(column, overflow="fold", no_wrap=column == "ID")
     for row in rows:
         table.add_row(*(_plain(cell) for cell in row))
     _console().print(table)

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import Receive, Scope, Send
 
 from opscore_middleware.core.clock import Clock, system_clock
 from opscore_middleware.core.opscore import OpsCore
@@ -46,23 +46,22 @@ class _App(FastAPI):
 
     def __init__(self, *, settings: Settings, opscore: OpsCore, **options: Any) -> None:
         super().__init__(**options)
-        self._settings = settings
         self.state.opscore = opscore
         self.state.started = time.monotonic()
-
-    def build_middleware_stack(self) -> ASGIApp:
-        settings = self._settings
         key = settings.api_key
-        return Gate(
-            super().build_middleware_stack(),
+        self._gate = Gate(
+            super().__call__,
             guard=Guard(None if key is None else key.get_secret_value()),
             ingest=Ingest(
-                self.state.opscore,
+                opscore,
                 max_body_bytes=settings.max_body_bytes,
                 max_batch_bytes=settings.max_batch_bytes,
             ),
             max_body_bytes=settings.max_body_bytes,
         )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._gate(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         schema = super().openapi()

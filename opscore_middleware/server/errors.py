@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -140,7 +141,8 @@ def refuse(event: str, scope: Scope, answer: Answer) -> Answer:
         code=answer.code,
         status=answer.status,
         method=scope["method"],
-        path=scope["path"],
+        # Encoded again: what a stranger asked for may hold what drives a terminal.
+        path=quote(scope["path"]),
     )
     return answer
 

@@ -20,11 +20,13 @@ __all__ = ["configure", "get_logger"]
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """Return a logger whose events carry their values as fields: `log.info("stopped", n=3)`."""
-    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+    lazy = structlog.wrap_logger(
         logging.getLogger(name),
         processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+    # Bound once: a lazy one looks its configuration up with every event.
+    logger: structlog.stdlib.BoundLogger = lazy.bind()
     return logger
 
 

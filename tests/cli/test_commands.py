@@ -1,0 +1,176 @@
+"""The commands, as they are typed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.metadata import version
+from typing import NamedTuple
+
+import pytest
+
+from opscore_middleware.cli import main
+from tests.support.processes import (
+    OpsCoreProcess,
+    clean_environment,
+    opscore_command,
+    running_opscore,
+)
+
+
+class Done(NamedTuple):
+    """What a command left: its exit code and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Opscore = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpsCoreProcess]:
+    """Return a running Ops-Core that wants a key."""
+    with running_opscore(tmp_path_factory.mktemp("opscore"), key="open-sesame") as process:
+        yield process
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Opscore:
+    """Return a function that runs `opscore` in this process, as its script does."""
+
+    def command(*arguments: str, **env: str) -> Done:
+        for name in ("OPSCORE_API_URL", "OPSCORE_API_KEY"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["opscore", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Done(int(ended.value.code or 0), printed.out, printed.err)
+
+    return command
+
+
+@pytest.fixture
+def opscore(run: Opscore, server: OpsCoreProcess) -> Opscore:
+    """Return a function that runs `opscore` against the server."""
+    return partial(run, OPSCORE_API_URL=server.url, OPSCORE_API_KEY="open-sesame")
+
+
+def test_an_agents_life_from_the_command_line(opscore: Opscore) -> None:
+    done = opscore(
+        *("agents", "register", "writer [v2]", "--capability", "write", "--capability", "edit"),
+        *("--endpoint", "http://127.0.0.1:9/task"),
+    )
+    assert done.returncode == 0, done.stderr
+    agent_id = done.stdout.strip()
+
+    reported = opscore("report", agent_id, "Active", "--details", '{"note": "writing"}')
+    assert (reported.returncode, reported.stdout) == (0, "State update accepted\n")
+
+    listed = opscore("agents", "list", "--state", "active", "--capability", "edit")
+    (row,) = [line for line in listed.stdout.splitlines() if agent_id in line]
+    assert row.startswith("writer [v2]")
+    assert "active" in row
+    assert "write, edit" in row
+
+    shown = opscore("agents", "show", agent_id).stdout
+    assert '{"note": "writing"}' in shown
+    assert "http://127.0.0.1:9/task" in shown
+
+    opscore("report", agent_id, "idle")
+    history = opscore("agents", "history", agent_id, "--limit", "1")
+    assert "idle" in history.stdout
+    assert "active" not in history.stdout
+
+
+def test_programs_get_json(opscore: Opscore) -> None:
+    registered = json.loads(opscore("agents", "register", "reader", "--json").stdout)
+    agent_id = registered["agentId"]
+    assert json.loads(opscore("report", agent_id, "idle", "--json").stdout)["status"] == "success"
+    (listed,) = json.loads(opscore("agents", "list", "--name", "reader", "--json").stdout)
+    shown = json.loads(opscore("agents", "show", agent_id, "--json").stdout)
+    assert listed == shown
+    assert shown["state"] == "idle"
+    (transition,) = json.loads(opscore("agents", "history", agent_id, "--json").stdout)
+    assert transition["state"] == "idle"
+
+
+def test_a_list_without_agents_says_so(opscore: Opscore) -> None:
+    done = opscore("agents", "list", "--name", "nobody")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "No agents.\n")
+    assert json.loads(opscore("agents", "list", "--name", "nobody", "--json").stdout) == []
+
+
+def test_the_options_beat_the_environment(run: Opscore, server: OpsCoreProcess) -> None:
+    done = run(
+        *("agents", "list", "--api-url", f"{server.url}/v1", "--api-key", "open-sesame"),
+        OPSCORE_API_URL="http://127.0.0.1:1",
+        OPSCORE_API_KEY="wrong",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+REFUSED = {
+    "an agent that nobody knows": (("agents", "show", "nobody"), 1, "'nobody'"),
+    "a state that nobody may report": (("report", "nobody", "asleep"), 1, "'asleep'"),
+    "a wrong key": (("agents", "list", "--api-key", "wrong-key"), 1, "401"),
+    "nobody there": (("agents", "list", "--api-url", "http://127.0.0.1:1"), 1, "opscore serve"),
+    "an address that is none": (("agents", "list", "--api-url", "nowhere"), 2, "'nowhere'"),
+    "a key that cannot travel": (("agents", "list", "--api-key", "a\nb"), 2, "api_key"),
+    "details that are no JSON": (("report", "a", "idle", "--details", "{"), 2, "--details"),
+    "details that are no object": (("report", "a", "idle", "--details", "[]"), 2, "--details"),
+    "an id with a slash": (("report", "a/b", "idle"), 2, "'a/b'"),
+    "an endpoint that is none": (("agents", "register", "a", "--endpoint", "x"), 2, "'x'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_goes_wrong_is_one_clear_line(opscore: Opscore, case: str) -> None:
+    arguments, code, words = REFUSED[case]
+    done = opscore(*arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "wrong-key" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("agents", "show"), ("agents", "history", "a", "--limit", "x")]
+)
+def test_a_command_that_is_typed_wrong_points_to_its_help(
+    run: Opscore, arguments: tuple[str, ...]
+) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "--help" in done.stderr
+    assert "Error: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "report", "agents list", "agents show", "agents history", "agents register"],
+)
+def test_the_help_of_every_command_shows_an_example(run: Opscore, command: str) -> None:
+    done = run(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "Example" in done.stdout
+    assert f"  opscore {command}" in done.stdout
+
+
+def test_the_installed_command_says_its_version() -> None:
+    done = subprocess.run(
+        [*opscore_command(), "--version"],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout == f"opscore {version('opscore-middleware')}\n"

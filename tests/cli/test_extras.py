@@ -1,0 +1,60 @@
+"""What is not installed is named, with the line that installs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.processes import clean_environment
+
+HIDE = """
+import importlib.abc, sys
+
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+sys.argv[0] = "opscore"
+from opscore_middleware.cli import main
+main()
+"""
+
+
+def without(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `opscore` where a module cannot be imported."""
+    return subprocess.run(
+        [sys.executable, "-c", HIDE.format(module=module), *arguments],
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("module", ["typer", "rich"])
+def test_without_the_cli_extra_the_install_line_is_all_there_is(module: str) -> None:
+    done = without(module, "agents", "list")
+    assert done.returncode == 2
+    assert done.stderr == (
+        'opscore: opscore needs the cli extra: pip install "opscore-middleware[cli]"\n'
+    )
+
+
+@pytest.mark.parametrize("module", ["fastapi", "uvicorn", "structlog", "pydantic_settings"])
+def test_without_the_server_extra_serve_says_what_to_install(module: str) -> None:
+    done = without(module, "serve")
+    assert done.returncode == 2
+    assert done.stderr == (
+        'opscore: opscore serve needs the server extra: pip install "opscore-middleware[server]"\n'
+    )
+
+
+@pytest.mark.parametrize("module", ["fastapi", "uvicorn", "structlog", "pydantic_settings"])
+def test_the_other_commands_do_without_the_server_extra(module: str) -> None:
+    assert without(module, "agents", "--help").returncode == 0
