@@ -62,13 +62,22 @@ def _main_name(argv: Sequence[str], main: ModuleType | None) -> str:
     main = sys.modules.get("__main__") if main is None else main
     spec = getattr(main, "__spec__", None)
     file = getattr(main, "__file__", None)
-    name = spec.name.removesuffix(".__main__") if spec else PurePath(file or "agent").stem
-    if name.partition(".")[0] in _SERVERS or name == "__main__":
-        # `uvicorn research.main:app`: the module before the colon is the agent.
-        targets = [a.partition(":")[0] for a in argv[1:] if ":" in a and "/" not in a]
-        modules = [t for t in targets if all(part.isidentifier() for part in t.split("."))]
-        name = modules[0] if modules else name
+    name = spec.name.removesuffix(".__main__") if spec else PurePath(file or "").stem
+    # Workers that a server spawns have neither, but their parent's arguments.
+    if name.partition(".")[0] in _SERVERS or name in {"", "__main__"}:
+        name = next(filter(None, map(_target, argv[1:])), name)
     return _plain(name)
+
+
+def _target(argument: str) -> str | None:
+    """Return the agent's module where an argument names one, as servers are told it.
+
+    `uvicorn research.main:app`, `fastapi run research.py`; `-b localhost:8000` is no module.
+    """
+    path, colon, attribute = argument.partition(":")
+    if colon and attribute[:1].isidentifier() and all(map(str.isidentifier, path.split("."))):
+        return path
+    return PurePath(argument).stem if argument.endswith(".py") else None
 
 
 def _plain(name: str) -> str:

@@ -52,7 +52,10 @@ def describe_startup(message: str) -> dict[str, Any]:
 
 def _details(kind: str, message: str, scope: Mapping[str, Any]) -> dict[str, Any]:
     error: dict[str, Any] = {"type": kind, "message": message}
-    where = _where(scope)
+    try:
+        where = _where(scope)
+    except Exception:
+        where = None  # the host's own objects; failing here would put our error in place of theirs
     if where:
         error["where"] = where
     return {"error": error}

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from opscore_middleware.core.models import AgentId, Name
+from opscore_middleware.core.models import AgentId, Name, Registration
 from opscore_middleware.errors import ConfigurationError
 from opscore_middleware.protocol.address import base_url
 
@@ -168,54 +168,75 @@ def _checked(kind: Any, given: _Given | None) -> str | None:
 def _text(given: _Given | None) -> str:
     if given is None:
         return ""
-    if not isinstance(given.value, str) or len(given.value) > 100:
-        raise given.refuse("must be a text of at most 100 characters.")
-    return given.value
+    _check_registrable(
+        given, "must be a text of at most 100 characters, none a control one.", version=given.value
+    )
+    return str(given.value)
 
 
 def _names(given: _Given | None) -> tuple[str, ...]:
     if given is None:
         return ()
-    raw = given.value
-    if isinstance(raw, str):
-        raw = [part.strip() for part in raw.split(",") if part.strip()]
-    try:
-        return tuple(TypeAdapter(list[Name]).validate_python(list(raw), strict=True))
-    except (ValidationError, TypeError):
-        raise given.refuse(
-            "must be a list of names (in the environment: separated by commas)."
-        ) from None
+    names = given.value
+    if isinstance(names, str):
+        names = [part.strip() for part in names.split(",") if part.strip()]
+    names = _listed(given, names)
+    _check_registrable(
+        given,
+        "must be a list of at most 200 names (in the environment: separated by commas).",
+        capabilities=names,
+    )
+    return tuple(names)
 
 
 def _endpoint(given: _Given | None) -> str | None:
     if given is None:
         return None
     url = given.value
-    if not isinstance(url, str) or not url.startswith(("http://", "https://")) or " " in url:
-        raise given.refuse("must be the http or https address that this agent takes tasks at.")
-    return url
+    shown = _Given(url.rpartition("@")[2], given.source) if isinstance(url, str) else given
+    rule = "must be the http or https address that this agent takes tasks at, 2000 characters long "
+    rule += "at most."
+    _check_registrable(shown, rule, contact_endpoint=url)
+    return str(url)
+
+
+def _check_registrable(given: _Given, rule: str, **field: Any) -> None:
+    """Refuse what a registration would refuse, while somebody is looking."""
+    try:
+        Registration.model_validate({"agent_name": "any", **field}, strict=True)
+    except ValidationError:
+        raise given.refuse(rule) from None
+
+
+def _listed(given: _Given, values: Any) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError:
+        raise given.refuse("must be a list.") from None
 
 
 def _methods(methods: Iterable[str]) -> frozenset[str]:
     given = _Given(methods, "methods")
     if isinstance(methods, str):
         raise given.refuse("must be a list of HTTP methods, such as ['POST', 'PUT'].")
-    names = frozenset(method.upper() for method in methods)
+    names = _listed(given, methods)
     for name in names:
-        if not _TOKEN.issuperset(name or " "):
+        if not isinstance(name, str) or not _TOKEN.issuperset(name or " "):
             raise given.refuse(f"holds {name!r}, which is no HTTP method.")
-        if name in NEVER_WORK:
-            raise given.refuse(f"holds {name}, which asks about a resource and is never work.")
-    return names
+        if name.upper() in NEVER_WORK:
+            raise given.refuse(
+                f"holds {name.upper()}, which asks about a resource and is never work."
+            )
+    return frozenset(name.upper() for name in names)
 
 
 def _globs(setting: str, patterns: Iterable[str]) -> tuple[str, ...]:
     given = _Given(patterns, setting)
     if isinstance(patterns, str):
         raise given.refuse("must be a list of path patterns, such as ['/chat', '/runs/*'].")
-    globs = tuple(patterns)
+    globs = tuple(_listed(given, patterns))
     for glob in globs:
-        if not glob.startswith(("/", "*")):
+        if not isinstance(glob, str) or not glob.startswith(("/", "*")):
             raise given.refuse(f"holds {glob!r}; a path pattern starts with / or *.")
     return globs
 
@@ -225,8 +246,8 @@ def _seconds(given: _Given | None, default: float, *, least: float = 0.0) -> flo
         return default
     try:
         seconds = float(given.value)
-    except (TypeError, ValueError):
-        raise given.refuse("must be a number of seconds.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise given.refuse("must be a number of seconds, at most 3600.") from None
     if not math.isfinite(seconds) or not least <= seconds <= 3600:
         raise given.refuse(f"must be between {least:g} and 3600 seconds.")
     return seconds

@@ -1,0 +1,123 @@
+"""How work ended: in words that help and do not leak."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opscore_middleware.agent.outcome import (
+    describe_exception,
+    describe_startup,
+    describe_status,
+    is_failure,
+)
+
+
+def test_cancellation_and_the_end_of_the_process_are_no_failures() -> None:
+    cancelled = asyncio.CancelledError()
+    for calm in (
+        cancelled,
+        KeyboardInterrupt(),
+        SystemExit(),
+        GeneratorExit(),
+        BaseExceptionGroup("", [cancelled]),
+        BaseExceptionGroup("", [cancelled, BaseExceptionGroup("", [cancelled])]),
+    ):
+        assert not is_failure(calm)
+    for bad in (
+        ValueError(),
+        ExceptionGroup("", [ValueError()]),
+        BaseExceptionGroup("", [cancelled, BaseExceptionGroup("", [cancelled, OSError()])]),
+    ):
+        assert is_failure(bad)
+
+
+def test_trio_cancellation_is_no_failure() -> None:
+    async def cancel() -> BaseException:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.lowlevel.checkpoint()
+            except BaseException as exception:
+                seen = exception
+                raise
+        return seen
+
+    assert not is_failure(trio.run(cancel))
+
+
+def test_a_failure_is_described_by_class_message_and_route() -> None:
+    scope = {"method": "POST", "path": "/run/17", "route": SimpleNamespace(path="/run/{id}")}
+    assert describe_exception(ValueError("no ink"), scope) == {
+        "error": {"type": "ValueError", "message": "no ink", "where": "POST /run/{id}"}
+    }
+    assert describe_status(503, scope)["error"]["type"] == "HTTP 503"
+    assert describe_status(503, scope)["error"]["message"] == "Service Unavailable"
+    assert describe_status(599, {})["error"] == {"type": "HTTP 599", "message": "Server Error"}
+
+
+def test_no_part_of_the_request_is_told() -> None:
+    scope = {
+        "method": "POST",
+        "path": "/users/jane@example.com",
+        "query_string": b"token=secret",
+        "headers": [(b"cookie", b"secret")],
+    }
+    told = repr(describe_exception(ValueError("no"), scope)) + repr(describe_status(500, scope))
+    assert "jane" not in told
+    assert "secret" not in told
+
+
+class Unprintable(Exception):
+    """Fails when it is looked at."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Hostile:
+    """Fails whatever is asked of it, as a proxy without its context does."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("working outside of request context")
+
+
+def test_what_cannot_be_described_is_reported_all_the_same() -> None:
+    told = describe_exception(Unprintable(), {"route": Hostile(), "endpoint": Hostile()})
+    assert told["error"]["type"] == "Unprintable"
+    assert told["error"]["message"]
+
+
+@given(st.text(alphabet=st.characters(), max_size=2000) | st.just("\ud800" * 3))
+def test_messages_are_bounded_and_can_be_sent(text: str) -> None:
+    message = describe_exception(ValueError(text), {})["error"]["message"]
+    assert len(message) <= 500
+    message.encode()
+
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/srv/app.py", line 7, in lifespan
+    load("/etc/secret")
+app.errors.ModelMissing: no weights at /models
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "text"),
+    [
+        (TRACEBACK, "ModelMissing", "no weights at /models"),
+        ("ValueError\n", "StartupFailed", "ValueError"),
+        ("the database is away: try later", "StartupFailed", "the database is away: try later"),
+        ("", "StartupFailed", "no reason given"),
+    ],
+)
+def test_a_failed_startup_is_told_without_its_source_code(
+    message: str, kind: str, text: str
+) -> None:
+    assert describe_startup(message) == {"error": {"type": kind, "message": text}}
