@@ -15,6 +15,10 @@
     │   ├── InvalidSignature        401  the signature fits none of the secrets
     │   └── StaleSignature          401  signed too long ago, or too far ahead
     ├── AgentNotFound               404  nobody by that id
+    ├── SessionNotFound             404  no session with that id
+    ├── Conflict                    409  the request contradicts what is so already
+    │   ├── SessionExists           409  another session has that id
+    │   └── SessionEnded            409  a session that is over is not changed
     ├── AgentDeregistered           410  known once, taken out on purpose
     ├── BodyTooLarge                413  more bytes than the server reads
     ├── ValidationFailed            422  the body does not have the documented shape
@@ -41,6 +45,7 @@ __all__ = [
     "AgentUnknownToAgentKit",
     "BodyTooLarge",
     "ConfigurationError",
+    "Conflict",
     "InvalidCursor",
     "InvalidEventType",
     "InvalidInput",
@@ -52,6 +57,9 @@ __all__ = [
     "OpsCoreError",
     "RemoteError",
     "RemoteUnavailable",
+    "SessionEnded",
+    "SessionExists",
+    "SessionNotFound",
     "StaleSignature",
     "StoreUnavailable",
     "Unauthorized",
@@ -165,6 +173,32 @@ class AgentNotFound(OpsCoreError):
 
     code = "agent_not_found"
     status = 404
+
+
+class SessionNotFound(OpsCoreError):
+    """No session with that id was ever started here."""
+
+    code = "session_not_found"
+    status = 404
+
+
+class Conflict(OpsCoreError):
+    """The request contradicts what is so already."""
+
+    code = "conflict"
+    status = 409
+
+
+class SessionExists(Conflict):
+    """Another session has the id that a new one was to have."""
+
+    code = "session_exists"
+
+
+class SessionEnded(Conflict):
+    """The session is over, and what is over is not changed."""
+
+    code = "session_ended"
 
 
 class AgentDeregistered(OpsCoreError):

@@ -9,13 +9,17 @@ from typing import Any, Final
 from pydantic_core import to_json
 
 from opscore_middleware.core.clock import SECOND, from_micros, to_micros
+from opscore_middleware.core.liveness import Watermark, is_lost
 from opscore_middleware.core.models import (
     Agent,
     AgentRecord,
     AgentStateView,
+    Heartbeat,
     Instance,
     InstanceRecord,
+    Liveness,
     StateReport,
+    StoredHeartbeat,
     StoredReport,
 )
 from opscore_middleware.core.states import REPORTABLE, AgentState, InstanceView, fold
@@ -25,6 +29,7 @@ __all__ = [
     "CLOCK_TOLERANCE",
     "agent_from_record",
     "check_extra_states",
+    "prepare_heartbeat",
     "prepare_report",
     "state_from_record",
 ]
@@ -93,9 +98,22 @@ def prepare_report(
     )
 
 
-def agent_from_record(record: AgentRecord) -> Agent:
+def prepare_heartbeat(beat: Heartbeat, *, agent_id: str, now: int) -> StoredHeartbeat:
+    """Make a heartbeat ready to be written."""
+    return StoredHeartbeat(
+        agent_id=agent_id,
+        instance_id=beat.instance_id,
+        received_at=now,
+        started_at=None if beat.started_at is None else to_micros(beat.started_at),
+        interval=max(1, round(beat.interval_seconds * SECOND)),
+        loop_lag=beat.loop_lag_seconds,
+        in_flight=beat.in_flight,
+    )
+
+
+def agent_from_record(record: AgentRecord, mark: Watermark | None) -> Agent:
     """Fold an agent's instances and return it as it travels."""
-    view, lost = _folded(record)
+    view, lost = _folded(record, mark)
     return Agent(
         agent_id=record.agent_id,
         agent_name=record.agent_name,
@@ -108,18 +126,18 @@ def agent_from_record(record: AgentRecord) -> Agent:
         details=view.details,
         timestamp=view.timestamp,
         lost=lost,
-        instances=[_instance(instance) for instance in record.instances],
+        instances=[_instance(instance, mark) for instance in record.instances],
     )
 
 
-def state_from_record(record: AgentRecord) -> AgentStateView:
+def state_from_record(record: AgentRecord, mark: Watermark | None) -> AgentStateView:
     """Return the current state alone, taken from the instance that decides it."""
-    return _folded(record)[0]
+    return _folded(record, mark)[0]
 
 
-def _folded(record: AgentRecord) -> tuple[AgentStateView, bool]:
+def _folded(record: AgentRecord, mark: Watermark | None) -> tuple[AgentStateView, bool]:
     folded = fold(
-        InstanceView(x.instance_id, x.state, from_micros(x.last_seen_at), lost=False)
+        InstanceView(x.instance_id, x.state, from_micros(x.last_seen_at), is_lost(x, mark))
         for x in record.instances
     )
     if folded.position is None:
@@ -136,7 +154,7 @@ def _folded(record: AgentRecord) -> tuple[AgentStateView, bool]:
     return view, folded.lost
 
 
-def _instance(record: InstanceRecord) -> Instance:
+def _instance(record: InstanceRecord, mark: Watermark | None) -> Instance:
     return Instance(
         instance_id=record.instance_id,
         state=record.state,
@@ -146,6 +164,10 @@ def _instance(record: InstanceRecord) -> Instance:
         started_at=None if record.started_at is None else from_micros(record.started_at),
         last_seen_at=from_micros(record.last_seen_at),
         contact_endpoint=record.contact_endpoint,
+        liveness=Liveness.LOST if is_lost(record, mark) else Liveness.ALIVE,
+        interval_seconds=None if record.interval is None else record.interval / SECOND,
+        loop_lag_seconds=record.loop_lag,
+        in_flight=record.in_flight,
     )
 
 

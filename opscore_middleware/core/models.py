@@ -30,15 +30,21 @@ __all__ = [
     "BatchAccepted",
     "Heartbeat",
     "HeartbeatAnswer",
+    "HeartbeatOutcome",
     "HistoryQuery",
     "Instance",
     "InstanceRecord",
+    "Liveness",
+    "Name",
+    "Once",
     "Order",
     "Page",
+    "Query",
     "Registration",
     "ReportOutcome",
     "StateAccepted",
     "StateReport",
+    "StoredHeartbeat",
     "StoredReport",
     "Transition",
     "Utc",
@@ -177,8 +183,18 @@ class AgentStateView(Wire):
     timestamp: Utc
 
 
+class Liveness(StrEnum):
+    """Whether an instance is heard from."""
+
+    ALIVE = "alive"
+    LOST = "lost"
+
+
 class Instance(Wire):
-    """One process of an agent."""
+    """One process of an agent.
+
+    `interval_seconds`, `loop_lag_seconds` and `in_flight` are what its last heartbeat said.
+    """
 
     instance_id: str | None
     state: str
@@ -188,6 +204,10 @@ class Instance(Wire):
     started_at: Utc | None
     last_seen_at: Utc
     contact_endpoint: str | None
+    liveness: Liveness = Liveness.ALIVE
+    interval_seconds: float | None = None
+    loop_lag_seconds: float | None = None
+    in_flight: int | None = None
 
 
 class Agent(Wire):
@@ -293,8 +313,39 @@ class ReportOutcome(StrEnum):
     DEREGISTERED = "deregistered"
 
 
+class Once(NamedTuple):
+    """A name under which something is done once: again before `until`, nothing happens."""
+
+    key: str
+    until: int
+
+
+class StoredHeartbeat(NamedTuple):
+    """A heartbeat, ready to be written; times and `interval` are microseconds."""
+
+    agent_id: str
+    instance_id: str
+    received_at: int
+    started_at: int | None
+    interval: int
+    loop_lag: float | None
+    in_flight: int | None
+
+
+class HeartbeatOutcome(NamedTuple):
+    """What a store knows of an instance that sent a heartbeat."""
+
+    outcome: ReportOutcome
+    state: str
+    last_sequence: int
+
+
 class InstanceRecord(NamedTuple):
-    """One instance as a store keeps it; times are microseconds since the Unix epoch, UTC."""
+    """One instance as a store keeps it; times are microseconds since the Unix epoch, UTC.
+
+    `interval` is the one that its last heartbeat advertised, in microseconds; None where it never
+    sent one. `loop_lag`, in seconds, and `in_flight` come from there too.
+    """
 
     instance_id: str | None
     state: str
@@ -304,6 +355,9 @@ class InstanceRecord(NamedTuple):
     started_at: int | None
     last_seen_at: int
     contact_endpoint: str | None
+    interval: int | None = None
+    loop_lag: float | None = None
+    in_flight: int | None = None
 
 
 class AgentRecord(NamedTuple):

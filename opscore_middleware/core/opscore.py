@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import uuid
 from collections.abc import Collection, Sequence
-from typing import Any, NoReturn
 
-from opscore_middleware.core.clock import Clock, system_clock
+from opscore_middleware.core import cursors
+from opscore_middleware.core.clock import Clock, from_micros, system_clock, to_micros
 from opscore_middleware.core.lifecycle import (
     agent_from_record,
     check_extra_states,
+    prepare_heartbeat,
     prepare_report,
     state_from_record,
 )
+from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import (
     Agent,
     AgentQuery,
     AgentRecord,
     AgentStateView,
     BatchAccepted,
+    Heartbeat,
+    HeartbeatAnswer,
     HistoryQuery,
+    Once,
     Page,
     Registration,
     ReportOutcome,
     StateReport,
     Transition,
 )
+from opscore_middleware.core.refusals import (
+    deregistered_agent,
+    unknown_agent,
+    unknown_session,
+)
+from opscore_middleware.core.sessions import (
+    Session,
+    SessionChange,
+    SessionQuery,
+    SessionStart,
+    SessionState,
+    changed,
+)
 from opscore_middleware.core.store import Store
-from opscore_middleware.errors import AgentDeregistered, AgentNotFound, InvalidCursor
+from opscore_middleware.errors import SessionExists
 
 __all__ = ["OpsCore"]
 
@@ -50,16 +65,65 @@ class OpsCore:
         self.store = store
         self._clock = clock
         self._extra_states = check_extra_states(extra_states)
+        self._mark: Watermark | None = None
+
+    async def tick(self) -> None:
+        """Note that Ops-Core is listening; to be called each second while it is.
+
+        Silence of agents counts only as long as this goes on, so without it nobody is ever lost.
+        """
+        self._mark = await self.store.watermark(now=self._clock())
+
+    # --- agents ----------------------------------------------------------------------------------
 
     async def register(self, registration: Registration) -> tuple[Agent, bool]:
         """Make an agent known; the same name gets the same id again.
 
         Returns the agent and whether it was new.
         """
-        record, created = await self.store.register(
+        registered = await self.store.register(
             registration, new_id=str(uuid.uuid4()), now=self._clock()
         )
-        return agent_from_record(record), created
+        assert registered is not None  # noqa: S101 - only `once` makes it so
+        return agent_from_record(registered.agent, self._mark), registered.created
+
+    async def register_once(self, registration: Registration, once: Once | None) -> bool:
+        """Register as told by a message that may come twice; False when it had come before."""
+        registered = await self.store.register(
+            registration, new_id=str(uuid.uuid4()), now=self._clock(), once=once
+        )
+        return registered is not None
+
+    async def deregister(self, agent_id: str) -> None:
+        """Take an agent out on purpose: it cannot report until it is registered again.
+
+        Its state and history stay. Doing it again is fine. Raises `AgentNotFound`.
+        """
+        outcome = await self.store.deregister(agent_id, now=self._clock())
+        if outcome is ReportOutcome.UNKNOWN_AGENT:
+            raise unknown_agent(agent_id)
+
+    async def deregister_once(self, agent_id: str, once: Once | None) -> bool:
+        """Deregister as told by a message that may come twice; False when nothing was to do."""
+        outcome = await self.store.deregister(agent_id, now=self._clock(), once=once)
+        return outcome is ReportOutcome.ACCEPTED
+
+    async def heartbeat(self, agent_id: str, beat: Heartbeat) -> HeartbeatAnswer:
+        """Take an instance's sign of life, and tell it what Ops-Core knows of it.
+
+        Raises `AgentNotFound` or `AgentDeregistered`.
+        """
+        known = await self.store.heartbeat(
+            prepare_heartbeat(beat, agent_id=agent_id, now=self._clock())
+        )
+        _refuse_strangers(agent_id, known.outcome)
+        return HeartbeatAnswer(
+            state=known.state,
+            last_sequence=known.last_sequence,
+            interval_seconds=beat.interval_seconds,
+        )
+
+    # --- reports ---------------------------------------------------------------------------------
 
     async def report(self, agent_id: str, report: StateReport) -> ReportOutcome:
         """Take one report; returns once it is on disk.
@@ -89,18 +153,20 @@ class OpsCore:
         accepted = sum(outcome is ReportOutcome.ACCEPTED for outcome in outcomes)
         return BatchAccepted(accepted=accepted, duplicates=len(outcomes) - accepted)
 
+    # --- what is known ---------------------------------------------------------------------------
+
     async def agent(self, agent_id: str) -> Agent:
         """Return one agent with its instances. Raises `AgentNotFound` or `AgentDeregistered`."""
-        return agent_from_record(await self._record(agent_id))
+        return agent_from_record(await self._record(agent_id), self._mark)
 
     async def agent_state(self, agent_id: str) -> AgentStateView:
         """Return an agent's current state. Raises `AgentNotFound` or `AgentDeregistered`."""
-        return state_from_record(await self._record(agent_id))
+        return state_from_record(await self._record(agent_id), self._mark)
 
     async def agents(self, query: AgentQuery | None = None) -> Page[Agent]:
         """List agents by name. Raises `InvalidCursor`."""
         query = query or AgentQuery()
-        after = _agents_cursor(query.cursor)
+        after = cursors.name_and_id(query.cursor)
         found: list[Agent] = []
         # The state is folded, not stored, so a page that filters by it reads on until it is full.
         while True:
@@ -109,9 +175,9 @@ class OpsCore:
             )
             for record in records:
                 if len(found) == query.limit:
-                    return Page(items=found, next_cursor=_encode(list(after or ())))
+                    return Page(items=found, next_cursor=cursors.encode(list(after or ())))
                 after = (record.agent_name, record.agent_id)
-                agent = agent_from_record(record)
+                agent = agent_from_record(record, self._mark)
                 if query.state is None or agent.state.lower() == query.state.lower():
                     found.append(agent)
             if len(records) <= query.limit:
@@ -123,80 +189,89 @@ class OpsCore:
         Raises `AgentNotFound` or `InvalidCursor`. A deregistered agent keeps its history.
         """
         query = query or HistoryQuery()
-        after = _history_cursor(query.cursor)
+        after = cursors.event_id(query.cursor)
         rows = await self.store.history(
             agent_id, order=query.order, after=after, limit=query.limit + 1
         )
         if not rows and await self.store.get_agent(agent_id) is None:
-            raise _unknown(agent_id)
+            raise unknown_agent(agent_id)
         items = list(rows[: query.limit])
         more = len(rows) > query.limit
-        return Page(items=items, next_cursor=_encode(items[-1].event_id) if more else None)
+        return Page(items=items, next_cursor=cursors.encode(items[-1].event_id) if more else None)
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    async def start_session(self, start: SessionStart) -> tuple[Session, bool]:
+        """Start a session of an agent.
+
+        Returns the session and whether it is new: starting one again under its id, for the same
+        agent and workflow, returns it as it is. Raises `SessionExists` where the id belongs to
+        another, `AgentNotFound` or `AgentDeregistered`.
+        """
+        now = from_micros(self._clock())
+        new = Session(
+            session_id=start.session_id or str(uuid.uuid4()),
+            agent_id=start.agent_id,
+            workflow_id=start.workflow_id,
+            state=SessionState.STARTED,
+            metadata=start.metadata,
+            created_at=now,
+            updated_at=now,
+        )
+        kept, created = await self.store.start_session(new)
+        if (kept.agent_id, kept.workflow_id) != (new.agent_id, new.workflow_id):
+            raise SessionExists(
+                f"Session {new.session_id!r} exists already, for agent {kept.agent_id!r} and "
+                f"workflow {kept.workflow_id!r}; leave sessionId out to get a new one.",
+                session_id=new.session_id,
+            )
+        return kept, created
+
+    async def update_session(self, session_id: str, change: SessionChange) -> Session:
+        """Change a session; a terminal state ends it for good.
+
+        Raises `SessionNotFound` or `SessionEnded`.
+        """
+        now = from_micros(self._clock())
+        session = await self.store.update_session(session_id, lambda s: changed(s, change, now))
+        if session is None:
+            raise unknown_session(session_id)
+        return session
+
+    async def session(self, session_id: str) -> Session:
+        """Return one session. Raises `SessionNotFound`."""
+        session = await self.store.get_session(session_id)
+        if session is None:
+            raise unknown_session(session_id)
+        return session
+
+    async def sessions(self, query: SessionQuery | None = None) -> Page[Session]:
+        """List sessions, newest first. Raises `InvalidCursor`."""
+        query = query or SessionQuery()
+        found = await self.store.list_sessions(
+            agent_id=query.agent_id,
+            state=query.state,
+            after=cursors.moment_and_id(query.cursor),
+            limit=query.limit + 1,
+        )
+        items = list(found[: query.limit])
+        if len(found) <= query.limit:
+            return Page(items=items)
+        last = items[-1]
+        position = [to_micros(last.created_at), last.session_id]
+        return Page(items=items, next_cursor=cursors.encode(position))
 
     async def _record(self, agent_id: str) -> AgentRecord:
         record = await self.store.get_agent(agent_id)
         if record is None:
-            raise _unknown(agent_id)
+            raise unknown_agent(agent_id)
         if record.deregistered_at is not None:
-            raise _deregistered(agent_id)
+            raise deregistered_agent(agent_id)
         return record
-
-
-def _unknown(agent_id: str) -> AgentNotFound:
-    return AgentNotFound(
-        f"No agent with id {agent_id!r} is registered here; `opscore agents list` shows the "
-        "ones that are, POST /v1/opscore/agents registers one.",
-        agent_id=agent_id,
-    )
-
-
-def _deregistered(agent_id: str) -> AgentDeregistered:
-    return AgentDeregistered(
-        f"Agent {agent_id!r} was deregistered; register it again with POST "
-        "/v1/opscore/agents to bring it back.",
-        agent_id=agent_id,
-    )
 
 
 def _refuse_strangers(agent_id: str, outcome: ReportOutcome) -> None:
     if outcome is ReportOutcome.UNKNOWN_AGENT:
-        raise _unknown(agent_id)
+        raise unknown_agent(agent_id)
     if outcome is ReportOutcome.DEREGISTERED:
-        raise _deregistered(agent_id)
-
-
-def _encode(position: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
-
-
-def _decode(cursor: str) -> Any:
-    try:
-        return json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _bad_cursor(cursor: str) -> NoReturn:
-    raise InvalidCursor(
-        f"Cursor {cursor!r} is not one that this list handed out; start again without it.",
-        cursor=cursor,
-    )
-
-
-def _agents_cursor(cursor: str | None) -> tuple[str, str] | None:
-    if cursor is None:
-        return None
-    match _decode(cursor):
-        case [str(name), str(agent_id)]:
-            return name, agent_id
-    _bad_cursor(cursor)
-
-
-def _history_cursor(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    match _decode(cursor):
-        # No database numbers its events beyond 64 bits.
-        case int(event_id) if not isinstance(event_id, bool) and 0 <= event_id < 2**63:
-            return event_id
-    _bad_cursor(cursor)
+        raise deregistered_agent(agent_id)

@@ -6,17 +6,22 @@ it. All times are microseconds since the Unix epoch, UTC.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import (
     AgentRecord,
+    HeartbeatOutcome,
+    Once,
     Order,
     Registration,
     ReportOutcome,
+    StoredHeartbeat,
     StoredReport,
     Transition,
 )
+from opscore_middleware.core.sessions import Session
 
 __all__ = ["Registered", "Store"]
 
@@ -42,14 +47,41 @@ class Store(Protocol):
         """Write what was accepted and let go of every file, thread and socket. Idempotent."""
         ...
 
-    async def register(self, registration: Registration, *, new_id: str, now: int) -> Registered:
+    async def register(
+        self, registration: Registration, *, new_id: str, now: int, once: Once | None = None
+    ) -> Registered | None:
         """Add an agent, or update the one that is known by that id, or else by that name.
 
         `new_id` is used when neither is known. An id that is given wins over the name; without
         one, the agent that was registered last under the name is the one. State and history stay.
         Registering revives an agent that was deregistered. With an `instance_id` the contact
         endpoint belongs to that instance, and the agent's own is set only where it has none.
+
+        With `once`, in the same transaction: None, and nothing done, where that was done before.
         """
+        ...
+
+    async def deregister(
+        self, agent_id: str, *, now: int, once: Once | None = None
+    ) -> ReportOutcome | None:
+        """Take an agent out on purpose; its state and history stay, and registering revives it.
+
+        Returns `ACCEPTED`, `UNKNOWN_AGENT`, or `DEREGISTERED` where it was out already. `once` as
+        in `register`.
+        """
+        ...
+
+    async def heartbeat(self, beat: StoredHeartbeat) -> HeartbeatOutcome:
+        """Note that an instance lives, and return what is known of it.
+
+        Makes the instance known, in state `UNKNOWN`, where it was not; never changes a state, a
+        sequence or the history. The outcome is `UNKNOWN_AGENT` or `DEREGISTERED`, with nothing
+        written, for an agent that cannot report, else `ACCEPTED`.
+        """
+        ...
+
+    async def watermark(self, *, now: int) -> Watermark:
+        """Move the watermark on as `core.liveness.advance` says, for all replicas; return it."""
         ...
 
     async def apply_reports(
@@ -87,4 +119,32 @@ class Store(Protocol):
         self, agent_id: str, *, order: Order, after: int | None, limit: int
     ) -> Sequence[Transition]:
         """List an agent's transitions by event id; `after` is the last id of the page before."""
+        ...
+
+    async def start_session(self, session: Session) -> tuple[Session, bool]:
+        """Keep a new session; where its id is known, return the one that is kept instead.
+
+        Returns the session and whether it is new.
+
+        Raises `AgentNotFound` or `AgentDeregistered` for its agent.
+        """
+        ...
+
+    async def update_session(
+        self, session_id: str, change: Callable[[Session], Session]
+    ) -> Session | None:
+        """Apply a pure change to a session, with nobody else's in between; None when unknown.
+
+        What `change` raises, the caller gets, and nothing is written.
+        """
+        ...
+
+    async def get_session(self, session_id: str) -> Session | None:
+        """Return a session, or None when it was never started."""
+        ...
+
+    async def list_sessions(
+        self, *, agent_id: str | None, state: str | None, after: tuple[int, str] | None, limit: int
+    ) -> Sequence[Session]:
+        """List sessions, newest first, by (created_at in microseconds, id), `after` that pair."""
         ...

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from opscore_middleware.core.clock import from_micros
 from opscore_middleware.core.models import AgentRecord, InstanceRecord, Transition
+from opscore_middleware.core.sessions import Session, SessionState
 
 __all__ = [
     "NO_INSTANCE",
@@ -17,6 +18,7 @@ __all__ = [
     "agent_record",
     "agent_records",
     "instance_record",
+    "session",
     "stored_json",
     "transition",
 ]
@@ -70,6 +72,9 @@ def instance_record(row: Row) -> InstanceRecord:
         started_at=row["started_at"],
         last_seen_at=row["last_seen_at"],
         contact_endpoint=row["contact_endpoint"],
+        interval=row["interval"],
+        loop_lag=row["loop_lag"],
+        in_flight=row["in_flight"],
     )
 
 
@@ -79,7 +84,7 @@ def transition(row: Row, *, agent_id: str) -> Transition:
         event_id=row["event_id"],
         agent_id=agent_id,
         state=row["state"],
-        details=None if row["details"] is None else json.loads(row["details"]),
+        details=_loaded(row["details"]),
         timestamp=from_micros(row["timestamp"]),
         received_at=from_micros(row["received_at"]),
         instance_id=row["instance_id"] or None,
@@ -87,3 +92,24 @@ def transition(row: Row, *, agent_id: str) -> Transition:
         coalesced=row["coalesced"],
         errors=row["errors"],
     )
+
+
+def session(row: Row) -> Session:
+    """Read a row of `sessions` that carries its agent's id."""
+    ended_at = row["ended_at"]
+    return Session(
+        session_id=row["session_id"],
+        agent_id=row["agent_id"],
+        workflow_id=row["workflow_id"],
+        state=SessionState(row["state"]),
+        result=_loaded(row["result"]),
+        error=_loaded(row["error"]),
+        metadata=_loaded(row["metadata"]),
+        created_at=from_micros(row["created_at"]),
+        updated_at=from_micros(row["updated_at"]),
+        ended_at=None if ended_at is None else from_micros(ended_at),
+    )
+
+
+def _loaded(text: str | None) -> Any:
+    return None if text is None else json.loads(text)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import (
     AgentRecord,
+    HeartbeatOutcome,
+    Once,
     Order,
     Registration,
     ReportOutcome,
+    StoredHeartbeat,
     StoredReport,
     Transition,
 )
-from opscore_middleware.core.states import AgentState
+from opscore_middleware.core.sessions import Session
 from opscore_middleware.core.store import Registered
 from opscore_middleware.errors import StoreUnavailable
-from opscore_middleware.stores.rows import agent_records, stored_json, transition
+from opscore_middleware.stores import sqlite_agents, sqlite_liveness, sqlite_sessions
 from opscore_middleware.stores.sqlite_file import SqliteFile
 from opscore_middleware.stores.sqlite_readers import SqliteReaders
 from opscore_middleware.stores.sqlite_writer import SqliteWriter
@@ -60,10 +63,33 @@ class SqliteStore:
     async def close(self) -> None:
         await asyncio.to_thread(self._close)
 
-    async def register(self, registration: Registration, *, new_id: str, now: int) -> Registered:
+    # --- agents ----------------------------------------------------------------------------------
+
+    async def register(
+        self, registration: Registration, *, new_id: str, now: int, once: Once | None = None
+    ) -> Registered | None:
         return await self._open_writer().run(
-            partial(_register, registration=registration, new_id=new_id, now=now)
+            partial(
+                sqlite_agents.register,
+                registration=registration,
+                new_id=new_id,
+                now=now,
+                once=once,
+            )
         )
+
+    async def deregister(
+        self, agent_id: str, *, now: int, once: Once | None = None
+    ) -> ReportOutcome | None:
+        return await self._open_writer().run(
+            partial(sqlite_agents.deregister, agent_id=agent_id, now=now, once=once)
+        )
+
+    async def heartbeat(self, beat: StoredHeartbeat) -> HeartbeatOutcome:
+        return await self._open_writer().run(partial(sqlite_liveness.heartbeat, beat=beat))
+
+    async def watermark(self, *, now: int) -> Watermark:
+        return await self._open_writer().run(partial(sqlite_liveness.watermark, now=now))
 
     async def apply_reports(
         self, reports: Sequence[StoredReport], *, whole: bool = False
@@ -71,7 +97,7 @@ class SqliteStore:
         return await self._open_writer().report(reports, whole=whole)
 
     async def get_agent(self, agent_id: str) -> AgentRecord | None:
-        return await self._reads().run(partial(_get_agent, agent_id=agent_id))
+        return await self._reads().run(partial(sqlite_agents.get_agent, agent_id=agent_id))
 
     async def list_agents(
         self,
@@ -82,15 +108,51 @@ class SqliteStore:
         limit: int,
     ) -> Sequence[AgentRecord]:
         return await self._reads().run(
-            partial(_list_agents, name=name, capability=capability, after=after, limit=limit)
+            partial(
+                sqlite_agents.list_agents,
+                name=name,
+                capability=capability,
+                after=after,
+                limit=limit,
+            )
         )
 
     async def history(
         self, agent_id: str, *, order: Order, after: int | None, limit: int
     ) -> Sequence[Transition]:
         return await self._reads().run(
-            partial(_history, agent_id=agent_id, order=order, after=after, limit=limit)
+            partial(sqlite_agents.history, agent_id=agent_id, order=order, after=after, limit=limit)
         )
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    async def start_session(self, session: Session) -> tuple[Session, bool]:
+        return await self._open_writer().run(partial(sqlite_sessions.start_session, new=session))
+
+    async def update_session(
+        self, session_id: str, change: Callable[[Session], Session]
+    ) -> Session | None:
+        return await self._open_writer().run(
+            partial(sqlite_sessions.update_session, session_id=session_id, change=change)
+        )
+
+    async def get_session(self, session_id: str) -> Session | None:
+        return await self._reads().run(partial(sqlite_sessions.get_session, session_id=session_id))
+
+    async def list_sessions(
+        self, *, agent_id: str | None, state: str | None, after: tuple[int, str] | None, limit: int
+    ) -> Sequence[Session]:
+        return await self._reads().run(
+            partial(
+                sqlite_sessions.list_sessions,
+                agent_id=agent_id,
+                state=state,
+                after=after,
+                limit=limit,
+            )
+        )
+
+    # --- what it stands on -----------------------------------------------------------------------
 
     def _open_writer(self) -> SqliteWriter:
         if self._writer is None:
@@ -113,133 +175,3 @@ class SqliteStore:
         if self._writer is not None:
             self._writer.close()
         self._file.release()
-
-
-def _register(
-    connection: sqlite3.Connection, *, registration: Registration, new_id: str, now: int
-) -> Registered:
-    known = _known(connection, registration)
-    shared_endpoint = registration.contact_endpoint
-    values: dict[str, Any] = {
-        "agent_key": known["agent_key"] if known else None,
-        "agent_id": registration.agent_id or new_id,
-        "agent_name": registration.agent_name,
-        "version": registration.version,
-        "capabilities": stored_json(registration.capabilities),
-        "contact_endpoint": shared_endpoint,
-        "of_instance": registration.instance_id is not None,
-        "metadata": stored_json(registration.metadata),
-        "now": now,
-    }
-    if known:
-        connection.execute(_UPDATE_AGENT, values)
-        agent_id = known["agent_id"]
-    else:
-        values["agent_key"] = connection.execute(_INSERT_AGENT, values).lastrowid
-        agent_id = values["agent_id"]
-    if registration.instance_id is not None:
-        connection.execute(
-            _REGISTER_INSTANCE,
-            {**values, "instance_id": registration.instance_id, "unknown": AgentState.UNKNOWN},
-        )
-    record = _get_agent(connection, agent_id=agent_id)
-    assert record is not None  # noqa: S101 - for the type checker: it was written above
-    return Registered(record, created=known is None)
-
-
-def _known(connection: sqlite3.Connection, registration: Registration) -> sqlite3.Row | None:
-    if registration.agent_id is not None:
-        query, value = _BY_ID, registration.agent_id
-    else:
-        query, value = _BY_NAME, registration.agent_name
-    row: sqlite3.Row | None = connection.execute(query, (value,)).fetchone()
-    return row
-
-
-def _get_agent(connection: sqlite3.Connection, *, agent_id: str) -> AgentRecord | None:
-    agents = connection.execute(_BY_ID, (agent_id,)).fetchall()
-    return next(iter(_with_instances(connection, agents)), None)
-
-
-def _list_agents(
-    connection: sqlite3.Connection,
-    *,
-    name: str | None,
-    capability: str | None,
-    after: tuple[str, str] | None,
-    limit: int,
-) -> list[AgentRecord]:
-    conditions = ["deregistered_at IS NULL"]
-    values: list[Any] = []
-    if name is not None:
-        conditions.append("agent_name = ?")
-        values.append(name)
-    if capability is not None:
-        conditions.append("? IN (SELECT value FROM json_each(capabilities))")
-        values.append(capability)
-    if after is not None:
-        conditions.append("(agent_name, agent_id) > (?, ?)")
-        values += after
-    agents = connection.execute(
-        f"SELECT * FROM agents WHERE {' AND '.join(conditions)}"  # noqa: S608 - constants above
-        " ORDER BY agent_name, agent_id LIMIT ?",
-        (*values, limit),
-    ).fetchall()
-    return _with_instances(connection, agents)
-
-
-def _with_instances(
-    connection: sqlite3.Connection, agents: Sequence[sqlite3.Row]
-) -> list[AgentRecord]:
-    keys = json.dumps([agent["agent_key"] for agent in agents])
-    return agent_records(agents, connection.execute(_INSTANCES, (keys,)).fetchall())
-
-
-def _history(
-    connection: sqlite3.Connection, *, agent_id: str, order: Order, after: int | None, limit: int
-) -> list[Transition]:
-    query, start = (_HISTORY_UP, 0) if order is Order.ASC else (_HISTORY_DOWN, _LAST_EVENT)
-    rows = connection.execute(query, (agent_id, start if after is None else after, limit))
-    return [transition(row, agent_id=agent_id) for row in rows.fetchall()]
-
-
-_BY_ID: Final = "SELECT * FROM agents WHERE agent_id = ?"
-_BY_NAME: Final = """
-    SELECT * FROM agents WHERE agent_name = ? ORDER BY updated_at DESC, agent_key DESC LIMIT 1"""
-
-_INSERT_AGENT: Final = """
-    INSERT INTO agents (agent_id, agent_name, version, capabilities, contact_endpoint, metadata,
-                        registered_at, updated_at)
-    VALUES (:agent_id, :agent_name, :version, :capabilities, :contact_endpoint, :metadata,
-            :now, :now)"""
-_UPDATE_AGENT: Final = """
-    UPDATE agents SET
-        agent_name = :agent_name,
-        version = :version,
-        capabilities = :capabilities,
-        contact_endpoint = CASE WHEN :of_instance
-            THEN ifnull(contact_endpoint, :contact_endpoint)
-            ELSE ifnull(:contact_endpoint, contact_endpoint) END,
-        metadata = :metadata,
-        updated_at = :now,
-        deregistered_at = NULL
-    WHERE agent_key = :agent_key"""
-# An effective_at of 0 lets any first report be the newer one.
-_REGISTER_INSTANCE: Final = """
-    INSERT INTO instances (agent_key, instance_id, state, timestamp, effective_at, last_seen_at,
-                           contact_endpoint)
-    VALUES (:agent_key, :instance_id, :unknown, :now, 0, :now, :contact_endpoint)
-    ON CONFLICT (agent_key, instance_id) DO UPDATE SET
-        last_seen_at = max(last_seen_at, excluded.last_seen_at),
-        contact_endpoint = ifnull(excluded.contact_endpoint, contact_endpoint)"""
-
-_INSTANCES: Final = """
-    SELECT * FROM instances WHERE agent_key IN (SELECT value FROM json_each(?))
-    ORDER BY instance_key"""
-
-_LAST_EVENT: Final = 2**63 - 1
-_HISTORY: Final = """
-    SELECT e.*, i.instance_id FROM events AS e JOIN instances AS i USING (instance_key)
-    WHERE e.agent_key = (SELECT agent_key FROM agents WHERE agent_id = ?)"""
-_HISTORY_UP: Final = f"{_HISTORY} AND e.event_id > ? ORDER BY e.event_id LIMIT ?"
-_HISTORY_DOWN: Final = f"{_HISTORY} AND e.event_id < ? ORDER BY e.event_id DESC LIMIT ?"

@@ -121,12 +121,12 @@ def test_an_agent_s_details_and_time_are_those_of_the_instance_that_decides() ->
         instance("w1", "idle", NOW + 5 * SECOND),
         instance("w2", "active", NOW + 2 * SECOND, details='{"opscore_task_id":"t"}', sequence=7),
     )
-    shown = agent_from_record(record)
+    shown = agent_from_record(record, None)
     assert (shown.state, shown.details) == ("active", {"opscore_task_id": "t"})
     assert shown.timestamp == from_micros(NOW + 2 * SECOND)
     assert [i.sequence for i in shown.instances] == [None, 7]
     assert shown.metadata == {"k": 1}
-    assert state_from_record(record).model_dump() == {
+    assert state_from_record(record, None).model_dump() == {
         "agent_id": "a",
         "state": "active",
         "details": {"opscore_task_id": "t"},
@@ -135,5 +135,5 @@ def test_an_agent_s_details_and_time_are_those_of_the_instance_that_decides() ->
 
 
 def test_an_agent_that_never_reported_is_unknown_since_its_registration() -> None:
-    shown = state_from_record(agent())
+    shown = state_from_record(agent(), None)
     assert (shown.state, shown.details, shown.timestamp) == ("UNKNOWN", None, from_micros(NOW))

@@ -1,0 +1,48 @@
+"""Who is alive: silence, measured only while somebody was listening."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from opscore_middleware.core.clock import SECOND
+from opscore_middleware.core.models import InstanceRecord
+from opscore_middleware.core.states import AgentState
+
+__all__ = ["DEAF_AFTER", "LOST_AFTER", "Watermark", "advance", "is_lost"]
+
+LOST_AFTER: Final = 3
+"""How many of its advertised intervals an instance may be silent before it is lost."""
+
+DEAF_AFTER: Final = 5 * SECOND
+"""A gap between two looks of this length, in microseconds, means that nobody was listening."""
+
+
+class Watermark(NamedTuple):
+    """Since when Ops-Core has been listening without a gap, and when it last was.
+
+    Kept in the store, shared by all replicas, moved on each second. Microseconds since the Unix
+    epoch.
+    """
+
+    since: int
+    seen_at: int
+
+
+def advance(mark: Watermark | None, now: int) -> Watermark:
+    """Move the watermark on; after a gap, listening starts anew."""
+    if mark is None or now - mark.seen_at > DEAF_AFTER:
+        return Watermark(now, now)
+    # A clock that is set back does not take back what was heard.
+    return Watermark(mark.since, max(mark.seen_at, now))
+
+
+def is_lost(instance: InstanceRecord, mark: Watermark | None) -> bool:
+    """Tell whether an instance has vanished without a word.
+
+    One that has said `finished`, or that never advertised an interval, is never lost. Silence
+    counts only while Ops-Core was listening: no restart or outage of its own loses anyone.
+    """
+    if mark is None or instance.interval is None or instance.state == AgentState.FINISHED:
+        return False
+    silence = mark.seen_at - max(instance.last_seen_at, mark.since)
+    return silence > LOST_AFTER * instance.interval
