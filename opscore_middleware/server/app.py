@@ -31,7 +31,7 @@ from opscore_middleware.server.errors import (
 from opscore_middleware.server.gate import Gate, route_path
 from opscore_middleware.server.ingest import Ingest
 from opscore_middleware.server.logs import get_logger
-from opscore_middleware.server.openapi import add_raw_routes, has_raw_routes, methods_of
+from opscore_middleware.server.openapi import complete, is_complete, methods_of
 from opscore_middleware.server.routes import agents, health
 from opscore_middleware.server.settings import Settings
 from opscore_middleware.stores import open_store
@@ -65,7 +65,7 @@ class _App(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         schema = super().openapi()
-        return schema if has_raw_routes(schema) else add_raw_routes(schema)
+        return schema if is_complete(schema) else complete(schema)
 
 
 def create_app(
@@ -96,6 +96,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         exception_handlers={
             HTTPException: _unmatched,
             RequestValidationError: _invalid,

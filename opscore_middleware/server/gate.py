@@ -56,4 +56,5 @@ def route_path(scope: Scope) -> str:
     """Return the path as this app sees it, also where it is mounted under another one."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    return path.removeprefix(root) if root else path
+    below = path.removeprefix(root) if root else path
+    return below if below.startswith("/") else path

@@ -18,7 +18,7 @@ from opscore_middleware.core.models import (
 )
 from opscore_middleware.server.errors import Problem, ValidationProblem, responses
 
-__all__ = ["add_raw_routes", "has_raw_routes", "methods_of", "request_body"]
+__all__ = ["complete", "is_complete", "methods_of", "request_body"]
 
 _SINGLE: Final = "/v1/opscore/agent/{agentId}/state"
 _BATCH: Final = "/v1/opscore/agent/{agentId}/states"
@@ -39,19 +39,22 @@ def request_body(model: type[BaseModel]) -> dict[str, Any]:
     return {"required": True, "content": _json(model)}
 
 
-def has_raw_routes(schema: Mapping[str, Any]) -> bool:
-    """Tell whether `add_raw_routes` has seen this document."""
+def is_complete(schema: Mapping[str, Any]) -> bool:
+    """Tell whether `complete` has seen this document."""
     return _BATCH in schema["paths"]
 
 
-def add_raw_routes(schema: dict[str, Any]) -> dict[str, Any]:
-    """Add the report routes, and the models of every raw body, to FastAPI's document."""
+def complete(schema: dict[str, Any]) -> dict[str, Any]:
+    """Add the report routes, the models of every raw body, and the key to FastAPI's document."""
     _, definitions = models_json_schema(
         [(model, "validation") for model in _MODELS], ref_template=_REF
     )
-    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(definitions["$defs"])
+    components = schema.setdefault("components", {})
+    components.setdefault("schemas", {}).update(definitions["$defs"])
+    components["securitySchemes"] = {"OPSCORE_API_KEY": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{"OPSCORE_API_KEY": []}]
     paths = schema["paths"]
+    paths["/health"]["get"]["security"] = []
     single = paths.setdefault(_SINGLE, {})
     single["post"] = _operation(
         "report_state",

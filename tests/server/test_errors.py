@@ -7,6 +7,8 @@ import logging
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from opscore_middleware.core.opscore import OpsCore
@@ -61,6 +63,20 @@ def test_pages_that_are_only_read_say_so(client: TestClient, path: str) -> None:
     answer = client.post(path)
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert "GET" in answer.headers["Allow"]
+
+
+def test_it_serves_below_a_path_of_another_app(connect: Connect) -> None:
+    ours = connect(api_key=KEY)
+    below = TestClient(Starlette(routes=[Mount("/ops", ours.app)]))
+    right = {"Authorization": f"Bearer {KEY}"}
+    assert below.get("/ops/health").status_code == 200
+    assert below.get("/ops/v1/opscore/agents").status_code == 401
+    created = below.post("/ops/v1/opscore/agents", json={"agentName": "a"}, headers=right)
+    agent_id = created.json()["agentId"]
+    path = f"/ops/v1/opscore/agent/{agent_id}/state"
+    assert below.post(path, json=report_of(agent_id), headers=right).status_code == 202
+    assert below.put(path, headers=right).headers["Allow"] == "GET, POST"
+    assert "/ops/openapi.json" in below.get("/ops/docs").text
 
 
 ROUTES = [

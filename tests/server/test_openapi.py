@@ -41,6 +41,20 @@ def test_every_route_is_listed_with_its_methods(client: TestClient) -> None:
     }
 
 
+def test_the_document_says_that_a_key_is_needed_and_where_it_is_not(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    (needed,) = document["security"]
+    assert document["components"]["securitySchemes"][next(iter(needed))]["scheme"] == "bearer"
+    assert document["paths"]["/health"]["get"]["security"] == []
+
+
+def test_every_operation_has_a_name_of_its_own(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    names = [o["operationId"] for operations in paths.values() for o in operations.values()]
+    assert len(set(names)) == len(names)
+    assert {"report_state", "report_states", "register_agent", "get_agent_state"} <= set(names)
+
+
 def test_the_docs_load_nothing_from_anywhere_else(client: TestClient) -> None:
     page = client.get("/docs").text
     links = re.findall(r"""(?:src|href)=["']([^"']+)""", page)

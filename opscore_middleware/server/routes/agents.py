@@ -54,9 +54,7 @@ async def register_agent(request: Request, response: Response, opscore: Core) ->
     agent, created = await opscore.register(registration)
     if not created:
         response.status_code = 200
-    log.info(
-        "agent_registered", agent_id=agent.agent_id, agent_name=agent.agent_name, new=created
-    )
+    log.info("agent_registered", agent_id=agent.agent_id, agent_name=agent.agent_name, new=created)
     return agent
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib.metadata import version
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -29,7 +28,7 @@ class Health(Wire):
 async def health(request: Request, opscore: Core) -> Health:
     """Say that the server is there. Needs no key."""
     return Health(
-        version=version("opscore-middleware"),
+        version=request.app.version,
         store=opscore.store.name,
         uptime_seconds=round(time.monotonic() - request.app.state.started, 3),
     )
