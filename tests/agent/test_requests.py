@@ -1,0 +1,440 @@
+"""What requests make of the agent's state, on every framework and both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from fastapi import BackgroundTasks, FastAPI, HTTPException
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.testclient import TestClient
+
+from opscore_middleware import AgentState, OpsCoreMiddleware
+from tests.agent.support import URL, ScriptedOpsCore, watched
+from tests.support.waiting import wait_until, wait_until_async
+
+LIFE = ["initializing", "idle"]
+END = ["draining", "finished"]
+
+Build = Callable[[ScriptedOpsCore], Any]
+
+
+def settings(ops_core: ScriptedOpsCore, **more: Any) -> dict[str, Any]:
+    return {"api_url": URL, "agent_name": "tested", "transport": ops_core.transport, **more}
+
+
+def fastapi_app(ops_core: ScriptedOpsCore) -> Any:
+    app = FastAPI()
+    app.add_middleware(OpsCoreMiddleware, **settings(ops_core))
+
+    @app.post("/work")
+    async def work() -> str:
+        return "done"
+
+    @app.post("/fail/{item}")
+    async def fail(item: str) -> None:
+        raise ValueError("no ink")
+
+    return app
+
+
+def starlette_app(ops_core: ScriptedOpsCore) -> Any:
+    async def work(_request: Request) -> PlainTextResponse:
+        return PlainTextResponse("done")
+
+    async def fail(_request: Request) -> None:
+        raise ValueError("no ink")
+
+    return Starlette(
+        routes=[
+            Route("/work", work, methods=["POST"]),
+            Route("/fail/{item}", fail, methods=["POST"]),
+        ],
+        middleware=[Middleware(OpsCoreMiddleware, **settings(ops_core))],
+    )
+
+
+def bare_app(ops_core: ScriptedOpsCore) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for step in ("startup", "shutdown"):
+                assert (await receive())["type"] == f"lifespan.{step}"
+                await send({"type": f"lifespan.{step}.complete"})
+            return
+        if scope["path"].startswith("/fail"):
+            raise ValueError("no ink")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    return OpsCoreMiddleware(app, **settings(ops_core))
+
+
+@pytest.fixture(params=[fastapi_app, starlette_app, bare_app], ids=lambda f: f.__name__)
+def build(request: pytest.FixtureRequest) -> Any:
+    """Return what builds an app: pytest would keep a built one alive beyond its test."""
+    return request.param
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def test_a_life_is_told_from_start_to_end(
+    build: Build, backend: Any, ops_core: ScriptedOpsCore
+) -> None:
+    with TestClient(build(ops_core), backend=backend, raise_server_exceptions=False) as client:
+        assert client.post("/work").status_code == 200
+        assert client.post("/fail/1").status_code == 500
+        ops_core.wait_for(*LIFE, "active", "idle", "active", "error")
+    reports = ops_core.wait_for(*LIFE, "active", "idle", "active", "error", *END)
+    assert reports[5]["details"]["error"]["type"] == "ValueError"
+    assert reports[5]["details"]["error"]["message"] == "no ink"
+    assert [r["sequence"] for r in reports] == list(range(1, 9))
+
+
+def test_without_a_lifespan_a_request_still_tells(
+    build: Build, backend: Any, ops_core: ScriptedOpsCore
+) -> None:
+    assert TestClient(build(ops_core), backend=backend).post("/work").status_code == 200
+    ops_core.wait_for("active", "idle")
+
+
+def test_without_a_lifespan_a_read_tells_that_the_agent_is_ready(
+    build: Build, ops_core: ScriptedOpsCore
+) -> None:
+    TestClient(build(ops_core)).get("/work")
+    ops_core.wait_for("idle")
+
+
+def test_the_route_and_not_the_path_is_told(ops_core: ScriptedOpsCore) -> None:
+    TestClient(fastapi_app(ops_core), raise_server_exceptions=False).post("/fail/jane@example.com")
+    error = ops_core.wait_for("active", "error")[1]["details"]["error"]
+    assert error["where"] == "POST /fail/{item}"
+
+
+@contextmanager
+def served(app: Any, ops_core: ScriptedOpsCore, **more: Any) -> Iterator[TestClient]:
+    """Serve a Starlette or FastAPI app with the middleware added."""
+    app.add_middleware(OpsCoreMiddleware, **settings(ops_core, **more))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize("how", ["raises", "returns", "http_exception"])
+def test_each_way_to_answer_with_a_5xx_is_one_error(how: str, ops_core: ScriptedOpsCore) -> None:
+    app = FastAPI()
+
+    @app.post("/work")
+    async def work() -> Any:
+        if how == "raises":
+            raise ValueError("no")
+        if how == "http_exception":
+            raise HTTPException(503)
+        return PlainTextResponse("no", 500)
+
+    with served(app, ops_core) as client:
+        assert client.post("/work").status_code >= 500
+        ops_core.wait_for(*LIFE, "active", "error")
+
+
+def test_a_4xx_is_the_callers_fault(ops_core: ScriptedOpsCore) -> None:
+    app = FastAPI()
+
+    @app.post("/work/{n}")
+    async def work(n: int) -> None:
+        raise HTTPException(409)
+
+    with served(app, ops_core) as client:
+        client.post("/work/x")
+        client.post("/work/1")
+        client.post("/nowhere")
+        client.put("/work/1")
+        ops_core.wait_for(*LIFE, *["active", "idle"] * 4)
+
+
+def test_a_failure_after_the_response_began_is_one_error(ops_core: ScriptedOpsCore) -> None:
+    app = FastAPI()
+
+    @app.post("/work")
+    async def work() -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"some"
+            raise ValueError("torn")
+
+        return StreamingResponse(chunks())
+
+    with served(app, ops_core) as client:
+        answer = client.post("/work")
+        assert (answer.status_code, answer.content) == (200, b"some")
+        ops_core.wait_for(*LIFE, "active", "error")
+
+
+def test_background_tasks_belong_to_their_request(ops_core: ScriptedOpsCore) -> None:
+    app, go_on, answered = FastAPI(), threading.Event(), threading.Event()
+
+    @app.post("/work")
+    async def work(background: BackgroundTasks) -> str:
+        def task() -> None:
+            answered.set()
+            go_on.wait(10)
+            raise ValueError("late")
+
+        background.add_task(task)
+        return "accepted"
+
+    with served(app, ops_core) as client:
+        request = threading.Thread(target=client.post, args=("/work",))
+        request.start()
+        assert answered.wait(10)
+        ops_core.wait_for(*LIFE, "active")
+        go_on.set()
+        request.join()
+        reports = ops_core.wait_for(*LIFE, "active", "error")
+        assert reports[3]["details"]["error"]["message"] == "late"
+
+
+def test_ten_thousand_chunks_make_two_reports(ops_core: ScriptedOpsCore) -> None:
+    app = FastAPI()
+
+    @app.post("/work")
+    async def work() -> StreamingResponse:
+        return StreamingResponse((b"x" for _ in range(10_000)), media_type="text/event-stream")
+
+    with served(app, ops_core) as client:
+        assert len(client.post("/work").content) == 10_000
+    ops_core.wait_for(*LIFE, "active", "idle", *END)
+
+
+def test_probes_and_short_reads_make_no_report(ops_core: ScriptedOpsCore) -> None:
+    app = FastAPI()
+
+    @app.api_route("/health", methods=["GET", "HEAD", "OPTIONS"])
+    async def health() -> str:
+        return "fine"
+
+    with served(app, ops_core) as client:
+        for _ in range(334):
+            client.get("/health")
+            client.head("/health")
+            client.options("/health")
+    ops_core.wait_for(*LIFE, *END)
+
+
+def test_a_read_that_lasts_is_work_and_one_that_fails_is_told(ops_core: ScriptedOpsCore) -> None:
+    app, go_on = FastAPI(), threading.Event()
+
+    @app.get("/slow")
+    def slow() -> None:
+        go_on.wait(10)
+
+    @app.get("/fail")
+    async def fail() -> None:
+        raise ValueError("no")
+
+    with served(app, ops_core, read_grace=0.01) as client:
+        request = threading.Thread(target=client.get, args=("/slow",))
+        request.start()
+        ops_core.wait_for(*LIFE, "active")
+        go_on.set()
+        request.join()
+        ops_core.wait_for(*LIFE, "active", "idle")
+        client.get("/fail")
+        ops_core.wait_for(*LIFE, "active", "idle", "error")
+
+
+def test_listening_to_events_is_not_work(ops_core: ScriptedOpsCore) -> None:
+    app, go_on, started = FastAPI(), threading.Event(), threading.Event()
+
+    @app.get("/events")
+    async def events() -> StreamingResponse:
+        def stream() -> Iterator[bytes]:
+            started.set()
+            go_on.wait(10)
+            yield b"data: 1\n\n"
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    with served(app, ops_core, read_grace=0) as client:
+        request = threading.Thread(target=client.get, args=("/events",))
+        request.start()
+        assert started.wait(10)
+        client.post("/elsewhere")  # what would have been told before this is told
+        wait_until(lambda: ops_core.states[-2:] == ["active", "idle"])
+        go_on.set()
+        request.join()
+    assert ops_core.states[-3:] == ["idle", *END]
+
+
+def test_paths_and_methods_can_be_chosen(ops_core: ScriptedOpsCore) -> None:
+    app = FastAPI()
+
+    @app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "HEAD"])
+    async def anything(path: str) -> str:
+        return path
+
+    choice = {"include": ["/chat"], "exclude": ["/poll*"], "methods": ["PUT"]}
+    with served(app, ops_core, **choice) as client:
+        client.post("/work")
+        client.put("/poll/1")
+        client.head("/chat")
+        ops_core.wait_for(*LIFE)
+        client.get("/chat")
+        client.put("/work")
+    ops_core.wait_for(*LIFE, *["active", "idle"] * 2, *END)
+
+
+def test_the_middleware_added_twice_reports_once(ops_core: ScriptedOpsCore) -> None:
+    app = starlette_app(ops_core)
+    app.add_middleware(OpsCoreMiddleware, **settings(ops_core))
+    with TestClient(app) as client:
+        client.post("/work")
+    ops_core.wait_for(*LIFE, "active", "idle", *END)
+
+
+def test_a_mounted_app_is_counted_once_with_its_root_and_works_alone(
+    ops_core: ScriptedOpsCore,
+) -> None:
+    inner = starlette_app(ops_core)
+    outer = Starlette(
+        routes=[Mount("/inner", inner)],
+        middleware=[Middleware(OpsCoreMiddleware, **settings(ops_core))],
+    )
+    with TestClient(outer) as client:
+        client.post("/inner/work")
+    ops_core.wait_for(*LIFE, "active", "idle", *END)
+    ops_core.reports.clear()
+    with TestClient(Starlette(routes=[Mount("/inner", inner)])) as client:
+        client.post("/inner/work")
+        ops_core.wait_for("active", "idle")
+
+
+@pytest.mark.anyio
+async def test_a_thousand_interleaved_requests_keep_their_own_data(
+    ops_core: ScriptedOpsCore,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        number = int(scope["path"][1:])
+        await anyio.lowlevel.checkpoint()
+        if number % 10 == 0:
+            raise ValueError(str(number))
+        await send({"type": "http.response.start", "status": 200 + number % 7, "headers": []})
+        await anyio.lowlevel.checkpoint()
+        await send({"type": "http.response.body", "body": b""})
+
+    middleware = watched(app, ops_core)
+    answers: dict[int, object] = {}
+
+    async def request(number: int) -> None:
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                answers[number] = message["status"]
+
+        scope = {"type": "http", "method": "POST", "path": f"/{number}"}
+        try:
+            await middleware(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+        except ValueError as error:
+            answers[number] = str(error)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(1000):
+            tasks.start_soon(request, number)
+    assert answers == {n: str(n) if n % 10 == 0 else 200 + n % 7 for n in range(1000)}
+    assert middleware.state in {AgentState.IDLE, AgentState.ERROR}
+    await wait_until_async(
+        lambda: (
+            sum(r["state"] == "error" for r in list(ops_core.reports))
+            + sum(r.get("errors", 0) for r in list(ops_core.reports))
+            == 100
+        )
+    )
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_a_cancelled_request_leaves_the_agent_idle(
+    ops_core: ScriptedOpsCore, method: str
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await anyio.sleep_forever()
+
+    middleware = watched(app, ops_core, read_grace=0)
+    scope = {"type": "http", "method": method, "path": "/"}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(middleware, scope, None, None)
+        await wait_until_async(lambda: middleware.state is AgentState.ACTIVE)
+        tasks.cancel_scope.cancel()
+    assert middleware.state is AgentState.IDLE
+    await wait_until_async(lambda: ops_core.states[-1:] == ["idle"])
+    assert "error" not in ops_core.states
+
+
+def test_a_group_of_cancellations_alone_is_no_error(ops_core: ScriptedOpsCore) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise BaseExceptionGroup("stopped", [asyncio.CancelledError(), asyncio.CancelledError()])
+
+    middleware = watched(app, ops_core)
+    scope = {"type": "http", "method": "POST", "path": "/"}
+    with pytest.raises(BaseExceptionGroup):
+        asyncio.run(middleware(scope, None, None))  # type: ignore[arg-type]
+    ops_core.wait_for("active", "idle")
+
+
+def test_an_abandoned_request_does_not_stay_active(ops_core: ScriptedOpsCore) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    class Never:
+        def __await__(self) -> Iterator[None]:
+            yield
+
+    middleware = watched(app, ops_core)
+    request = middleware({"type": "http", "method": "POST", "path": "/"}, Never, None)  # type: ignore[arg-type]
+    request.send(None)
+    assert middleware.state is AgentState.ACTIVE
+    request.close()
+    ops_core.wait_for("active", "idle")
+
+
+def test_without_an_address_the_agent_is_tracked_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(middleware.state)
+        await PlainTextResponse("done")(scope, receive, send)
+
+    seen: list[AgentState] = []
+    middleware = OpsCoreMiddleware(app)
+    for _ in range(2):
+        assert TestClient(middleware).post("/work").status_code == 200
+    assert seen == [AgentState.ACTIVE] * 2
+    assert middleware.state is AgentState.IDLE
+    assert middleware.agent_id is None
+    [record] = [r for r in caplog.records if r.name == "opscore_middleware"]
+    assert "OPSCORE_API_URL is not set" in record.getMessage()
+
+
+def test_requests_go_on_while_ops_core_is_slow(ops_core: ScriptedOpsCore) -> None:
+    answering = threading.Event()
+
+    def slow(call: Any) -> httpx.Response | None:
+        answering.wait(10)
+        return None
+
+    ops_core.script = slow
+    with TestClient(fastapi_app(ops_core)) as client:
+        for _ in range(100):
+            assert client.post("/work").status_code == 200
+        assert ops_core.states == []
+        answering.set()
+        wait_until(lambda: ops_core.states[:3] == [*LIFE, "active"])
