@@ -174,6 +174,8 @@ class SqliteFile:
             )
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        # Statement journals in memory: half of the commits would make and unlink a file for one.
+        connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
 
     def _upgrade(self, connection: sqlite3.Connection) -> None:

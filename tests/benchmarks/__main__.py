@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import request
+from tests.benchmarks import ingest, request
 
-BENCHMARKS = {"request": request.main}
+BENCHMARKS = {"request": request.main, "ingest": ingest.main}
 
 
 def main(names: list[str]) -> int:
