@@ -209,7 +209,7 @@ class _Lifespan:
         self._app = app
         self._runtime = runtime
         self._tracker: Tracker = runtime.tracker
-        self._answered = False
+        self._stopping = False
         self._over = False
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -219,6 +219,7 @@ class _Lifespan:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 # Before the app hears of it: some exit hard in their own shutdown.
+                self._stopping = True
                 self._tracker.shutdown()
                 await self._flush()
             return message
@@ -229,23 +230,30 @@ class _Lifespan:
 
         try:
             await self._app(scope, watched_receive, watched_send)
-        finally:
-            # An app that leaves before it has answered does not support lifespans; the server
-            # reads it the same way and serves on.
-            if not self._answered:
-                self._tracker.lifespan_unsupported()
-            elif not self._over:
-                # Cancelled by a second Ctrl-C, or failed: nothing can be awaited here any more.
-                self._tracker.lifespan_ends()
-                self._runtime.flush(EXIT_PATIENCE / 2)
+        except BaseException as exception:
+            self._left(cut_off=not is_failure(exception))
+            raise
+        self._left(cut_off=False)
+
+    def _left(self, *, cut_off: bool) -> None:
+        """See to what the app has not said itself before it left."""
+        if self._over:
+            return
+        if cut_off or self._stopping:
+            # Cancelled by a second Ctrl-C, or gone without a last word: the end all the same, and
+            # nothing can be awaited here any more.
+            self._tracker.lifespan_ends()
+            self._runtime.flush(EXIT_PATIENCE / 2)
+        else:
+            # It does not support lifespans, or does not stay for the end; the server serves on.
+            self._tracker.lifespan_unsupported()
 
     async def _saw(self, message: Message) -> None:
         match message["type"]:
             case "lifespan.startup.complete":
-                self._answered = True
                 self._tracker.ready()
             case "lifespan.startup.failed":
-                self._answered = self._over = True
+                self._over = True
                 self._tracker.startup_failed(describe_startup(message.get("message", "")))
                 await self._flush()  # the server exits as soon as it hears
             case "lifespan.shutdown.complete" | "lifespan.shutdown.failed":
@@ -255,7 +263,16 @@ class _Lifespan:
 
     async def _flush(self) -> None:
         patience = EXIT_PATIENCE / 2
-        await anyio.to_thread.run_sync(self._runtime.flush, patience, abandon_on_cancel=True)
+        try:
+            # A limiter of its own: the app's blocking endpoints may hold every thread of the pool.
+            await anyio.to_thread.run_sync(
+                self._runtime.flush,
+                patience,
+                abandon_on_cancel=True,
+                limiter=anyio.CapacityLimiter(1),
+            )
+        except RuntimeError:
+            self._runtime.flush(patience)  # no thread can be started; this must not end the app
 
 
 def _is_event_stream(message: Message) -> bool:

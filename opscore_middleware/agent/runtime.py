@@ -63,7 +63,7 @@ class AgentRuntime:
                 notices,
                 interval=settings.heartbeat_interval,
             )
-        self.reporter = Reporter(self._courier or _Local(outbox), self._tick, self._over)
+        self.reporter = Reporter(self._courier or _Local(outbox), self._tick, lambda: self.over)
         self.tracker = Tracker(
             outbox,
             self.reporter.bell,
@@ -81,6 +81,11 @@ class AgentRuntime:
     def agent_id(self) -> str | None:
         """The id that Ops-Core knows this agent by; None until that is known."""
         return None if self._registrar is None else self._registrar.agent_id
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can follow any more."""
+        return self.tracker.state is AgentState.FINISHED
 
     def introduce(self, app: Any) -> None:
         """See the outermost app once, for the name; the app itself is not kept."""
@@ -106,9 +111,6 @@ class AgentRuntime:
 
     def _tick(self) -> float | None:
         return self.tracker.tick()
-
-    def _over(self) -> bool:
-        return self.tracker.state is AgentState.FINISHED
 
 
 class _Local:
@@ -136,7 +138,8 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     """Say the last word where no lifespan has said it; all agents share one patience."""
     until = time.monotonic() + EXIT_PATIENCE
-    speaking = [runtime for runtime in _running if runtime.reporter.alive]
+    # Who has said its last word has had its patience at the end of its lifespan.
+    speaking = [runtime for runtime in _running if runtime.reporter.alive and not runtime.over]
     for runtime in speaking:
         runtime.tracker.process_ends()
     for runtime in speaking:
