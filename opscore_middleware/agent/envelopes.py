@@ -1,0 +1,353 @@
+"""Failures that agents report inside a response of status 200.
+
+`SIGNS` is the whole of what is known about them. A sign must be unmistakable: a plain
+`{"status": "failed"}` or `{"error": "…"}` of somebody's API is none of our business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+from typing import Any, Final, NamedTuple, TypeAlias
+
+__all__ = ["SIGNS", "TOKENS", "Detector", "Failure", "find_event_failure", "find_failure"]
+
+logger = logging.getLogger("opscore_middleware")
+
+MESSAGE_LIMIT: Final = 500
+"""The longest message that is taken, in characters."""
+_KIND_LIMIT: Final = 100
+_UNSAID: Final = "no message given"
+
+
+class Failure(NamedTuple):
+    """What failed, and the failing side's own words for it; bounded and fit to be sent."""
+
+    kind: str
+    message: str
+
+
+Path: TypeAlias = tuple[str, ...]
+Object: TypeAlias = Mapping[str, Any]
+Verdict: TypeAlias = Failure | str | Mapping[str, Any] | None
+
+
+class Within(Enum):
+    """Where a sign means something."""
+
+    ANY = auto()
+    """In a JSON body and in the data of an event."""
+    EVENT = auto()
+    """In the data of an event alone."""
+    NAME = auto()
+    """In the name of an event."""
+
+
+class Sign(NamedTuple):
+    """How one kind of failure is recognised."""
+
+    kind: str
+    """What it is called; `{}` stands for the field's value."""
+    within: Within
+    places: tuple[Path, ...]
+    """Where the telling object may stand, from the root."""
+    field: Path
+    """What tells, from that object."""
+    says: Callable[[Any], bool]
+    """Whether the field's value means failure."""
+    beside: Callable[[Object, Object], bool]
+    """Whether root and object make it unmistakable."""
+    messages: tuple[Path, ...]
+    """Where the words for it are, from that object; the first that are there are taken."""
+    tokens: tuple[str, ...]
+    """A text that has none of these, in lower case, does not bear the sign."""
+
+
+def _is(*values: str) -> Callable[[Any], bool]:
+    known = frozenset(values)
+    return lambda value: isinstance(value, str) and value in known
+
+
+def _has(*names: str) -> Callable[[Object, Object], bool]:
+    """Any of these fields stands beside."""
+    return lambda _root, holder: any(holder.get(name) for name in names)
+
+
+def _is_failed_event(value: Any) -> bool:
+    return isinstance(value, str) and value.endswith("FailedEvent")
+
+
+def _is_own_fault(code: Any) -> bool:
+    """Tell whether a JSON-RPC error is the server's; the rest are the caller's or defined by it."""
+    if not isinstance(code, int) or isinstance(code, bool):
+        return False
+    return not (code == -32700 or -32602 <= code <= -32600 or -32099 <= code <= -32000)
+
+
+def _is_jsonrpc(root: Object, _holder: Object) -> bool:
+    return "jsonrpc" in root
+
+
+def _is_a2a(root: Object, holder: Object) -> bool:
+    state = holder["status"]["state"]
+    return (
+        state.startswith("TASK_STATE_")
+        or "jsonrpc" in root
+        or holder.get("kind") in {"task", "status-update"}
+        or isinstance(holder.get("contextId", holder.get("taskId")), str)
+    )
+
+
+def _is_workflow_event(_root: Object, holder: Object) -> bool:
+    return isinstance(holder.get("value"), dict)
+
+
+def _is_outermost_run(root: Object, holder: Object) -> bool:
+    """Leave a run within a run to be judged by the outer one."""
+    return not holder.get("parent_run_id")
+
+
+def _is_outermost_known_run(root: Object, holder: Object) -> bool:
+    return isinstance(holder.get("run_id"), str) and _is_outermost_run(root, holder)
+
+
+def _always(_root: Object, _holder: Object) -> bool:
+    return True
+
+
+def _never_jsonrpc(root: Object, _holder: Object) -> bool:
+    return "jsonrpc" not in root
+
+
+_ROOT: Final[tuple[Path, ...]] = ((),)
+_RUN: Final[tuple[Path, ...]] = ((), ("run",))
+_A2A: Final[tuple[Path, ...]] = (
+    (),
+    ("result",),
+    ("task",),
+    ("statusUpdate",),
+    ("result", "task"),
+    ("result", "statusUpdate"),
+)
+_A2A_FAILED: Final = _is("failed", "rejected", "TASK_STATE_FAILED", "TASK_STATE_REJECTED")
+_A2A_WORDS: Final[tuple[Path, ...]] = (
+    ("status", "message", "parts", "text"),
+    ("status", "message", "content", "text"),
+)
+_AGNO_EVENT: Final = _is("RunError", "TeamRunError", "WorkflowError")
+_AGNO_WORDS: Final[tuple[Path, ...]] = (("content",), ("error",))
+_OPENAI_EVENT: Final = _is("response.failed", "run.failed", "thread.run.failed")
+_OPENAI_WORDS: Final[tuple[Path, ...]] = (
+    ("response", "error", "message"),
+    ("run", "error", "message"),
+    ("last_error", "message"),
+    ("error", "message"),
+    ("message",),
+)
+_EVENT_WORDS: Final[tuple[Path, ...]] = (
+    ("message",),
+    ("error", "message"),
+    ("error",),
+    ("errorText",),
+    ("content",),
+    ("detail",),
+)
+_WORKFLOW_WORDS: Final[tuple[Path, ...]] = (
+    ("value", "exception", "exception_message"),
+    ("value", "exception_message"),
+    ("value", "message"),
+)
+
+_ANY, _EVENT, _NAME = Within.ANY, Within.EVENT, Within.NAME
+# fmt: off
+SIGNS: Final[tuple[Sign, ...]] = (
+    Sign("JSON-RPC {}", _ANY, _ROOT, ("error", "code"), _is_own_fault, _is_jsonrpc,
+         (("error", "message"),), ("error",)),
+    Sign("A2A {}", _ANY, _A2A, ("status", "state"), _A2A_FAILED, _is_a2a,
+         _A2A_WORDS, ("failed", "rejected")),
+    Sign("MCP isError", _ANY, (("result",),), ("isError",), lambda value: value is True,
+         _is_jsonrpc, (("content", "text"),), ("error",)),
+    Sign("AG-UI {}", _ANY, _ROOT, ("type",), _is("RUN_ERROR"), _always,
+         (("message",), ("error", "message")), ("error",)),
+    Sign("OpenAI {}", _ANY, _ROOT, ("type",), _OPENAI_EVENT, _has("response", "run"),
+         _OPENAI_WORDS, ("failed",)),
+    Sign("agno {}", _ANY, _ROOT, ("event",), _AGNO_EVENT, _is_outermost_known_run,
+         _AGNO_WORDS, ("error",)),
+    Sign("agno {}", _ANY, _ROOT, ("status",), _is("ERROR"), _is_outermost_known_run,
+         _AGNO_WORDS, ("error",)),
+    Sign("LangGraph __error__", _ANY, _ROOT, ("__error__",), bool, _always,
+         (("__error__", "message"), ("__error__", "error"), ("__error__",)), ("error",)),
+    Sign("LlamaIndex {}", _ANY, _ROOT, ("type",), _is_failed_event, _is_workflow_event,
+         _WORKFLOW_WORDS, ("failed",)),
+    Sign("LlamaIndex {}", _ANY, _ROOT, ("qualified_name",), _is_failed_event, _is_workflow_event,
+         _WORKFLOW_WORDS, ("failed",)),
+    Sign("ACP {}", _ANY, _RUN, ("status",), _is("failed"), _has("run_id"),
+         (("error", "message"), ("error",)), ("failed",)),
+    Sign("OpenAI {}", _EVENT, _ROOT, ("type",), _OPENAI_EVENT, _always,
+         _OPENAI_WORDS, ("failed",)),
+    Sign("agno {}", _EVENT, _ROOT, ("event",), _AGNO_EVENT, _is_outermost_run,
+         _AGNO_WORDS, ("error",)),
+    Sign("Vercel AI {}", _EVENT, _ROOT, ("type",), _is("error"), _has("errorText", "error"),
+         (("errorText",), ("error", "message"), ("error",)), ("error",)),
+    # Whether JSON-RPC's own error is a failure depends on its code.
+    Sign("Event error", _EVENT, _ROOT, ("error",), bool, _never_jsonrpc,
+         (("error", "message"), ("error",), ("message",)), ("error",)),
+    Sign("Event {}", _NAME, _ROOT, (), _is("error"), _always, _EVENT_WORDS, ("error",)),
+    Sign("OpenAI {}", _NAME, _ROOT, (), _OPENAI_EVENT, _always, _OPENAI_WORDS, ("failed",)),
+    Sign("agno {}", _NAME, _ROOT, (), _AGNO_EVENT, _is_outermost_run, _AGNO_WORDS, ("error",)),
+    Sign("LlamaIndex {}", _NAME, _ROOT, (), _is_failed_event, _always,
+         (*_WORKFLOW_WORDS, ("message",)), ("failed",)),
+)
+# fmt: on
+
+TOKENS: Final[tuple[str, ...]] = tuple(
+    dict.fromkeys(token for sign in SIGNS for token in sign.tokens)
+)
+"""A text that has none of these, in whatever case, bears no sign."""
+
+_IN_JSON: Final = tuple(sign for sign in SIGNS if sign.within is Within.ANY)
+_IN_DATA: Final = tuple(sign for sign in SIGNS if sign.within is not Within.NAME)
+_IN_NAME: Final = tuple(sign for sign in SIGNS if sign.within is Within.NAME)
+
+
+class Detector:
+    """An integrator's own sign, kept from doing harm.
+
+    Args:
+        function: is given a parsed JSON value; what it returns other than None is a failure: a
+            message, a mapping with `type` and `message`, or a `Failure`. When it raises, that is
+            logged the first time and nothing was found.
+    """
+
+    __slots__ = ("_function", "_raised")
+
+    def __init__(self, function: Callable[[object], Verdict]) -> None:
+        self._function = function
+        self._raised = False
+
+    def __call__(self, value: object) -> Failure | None:
+        """Ask the function about a value."""
+        try:
+            return _as_failure(self._function(value))
+        except Exception as exception:
+            if not self._raised:
+                self._raised = True
+                # By its class alone: what it says may quote the response.
+                logger.warning(
+                    "outcome= detector %r raised %s and was ignored; told once",
+                    getattr(self._function, "__qualname__", type(self._function).__qualname__),
+                    type(exception).__qualname__,
+                )
+            return None
+
+
+def find_failure(envelope: object, detectors: Sequence[Detector] = ()) -> Failure | None:
+    """Return the failure that a parsed JSON body reports. Never raises."""
+    return _detected(envelope, detectors) or _look(envelope, _IN_JSON)
+
+
+def find_event_failure(
+    event: str | None, data: object | None, raw: bytes, detectors: Sequence[Detector] = ()
+) -> Failure | None:
+    """Return the failure that a server-sent event reports. Never raises.
+
+    Args:
+        event: the event's name, if it has one.
+        data: its data, parsed; None when that is no JSON.
+        raw: its data as it came.
+    """
+    found = _detected(data, detectors) or _look(data, _IN_DATA)
+    if found is None and event:
+        found = _look_at_name(event, data, raw)
+    return found
+
+
+def _detected(value: object, detectors: Sequence[Detector]) -> Failure | None:
+    for detector in detectors:
+        found = detector(value)
+        if found is not None:
+            return found
+    return None
+
+
+def _look(value: object, signs: Sequence[Sign]) -> Failure | None:
+    try:
+        if isinstance(value, dict):
+            return _read(value, signs)
+        if isinstance(value, list):
+            for part in value:
+                if isinstance(part, dict) and "jsonrpc" in part:
+                    found = _read(part, signs)
+                    if found is not None:
+                        return found
+    except Exception:
+        return None  # strange beyond what any sender means, such as nesting without end
+    return None
+
+
+def _read(root: Object, signs: Sequence[Sign]) -> Failure | None:
+    for sign in signs:
+        for place in sign.places:
+            holder = _at(root, place)
+            if isinstance(holder, dict):
+                value = _at(holder, sign.field)
+                if value is not None and sign.says(value) and sign.beside(root, holder):
+                    return _failure(sign, value, holder)
+    return None
+
+
+def _look_at_name(event: str, data: object, raw: bytes) -> Failure | None:
+    try:
+        holder = data if isinstance(data, dict) else {}
+        for sign in _IN_NAME:
+            if sign.says(event) and sign.beside(holder, holder):
+                found = _failure(sign, event, holder)
+                if holder or not raw:
+                    return found
+                words = data if isinstance(data, str) else raw[:4096].decode("utf-8", "replace")
+                return Failure(found.kind, _bounded(words))
+    except Exception:
+        return None
+    return None
+
+
+def _failure(sign: Sign, value: object, holder: Object) -> Failure:
+    words = next(filter(None, (_words(holder, path) for path in sign.messages)), _UNSAID)
+    return Failure(_bounded(sign.kind.format(value), _KIND_LIMIT), _bounded(words))
+
+
+def _at(value: Any, path: Path) -> Any:
+    for name in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
+
+
+def _words(value: Any, path: Path) -> str:
+    """Return the text at a path; that of a list's parts is joined."""
+    if isinstance(value, list):
+        return "\n".join(filter(None, (_words(part, path) for part in value)))
+    if not path:
+        return value if isinstance(value, str) else ""
+    return _words(value.get(path[0]), path[1:]) if isinstance(value, dict) else ""
+
+
+def _as_failure(verdict: Verdict) -> Failure | None:
+    if not verdict:
+        return None
+    kind: object
+    message: object
+    kind, message = "Failure", verdict
+    if isinstance(verdict, Failure):
+        kind, message = verdict
+    elif isinstance(verdict, Mapping):
+        kind, message = verdict.get("type") or kind, verdict.get("message") or _UNSAID
+    return Failure(_bounded(str(kind), _KIND_LIMIT), _bounded(str(message)))
+
+
+def _bounded(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """Return a text cut to size, without what JSON or a database cannot hold."""
+    text = text[: limit + 1].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    return text if len(text) <= limit else text[: limit - 1] + "…"
