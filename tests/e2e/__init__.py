@@ -1,0 +1,1 @@
+"""Real processes: agents under uvicorn, Ops-Core as `opscore serve`."""
