@@ -47,6 +47,8 @@ class Courier:
         registrar: finds the id to report under.
         notices: where trouble is told.
         interval: seconds between heartbeats, until Ops-Core asks for another.
+        lag: returns how late the app's loop is, in seconds.
+        cancel: stops the work on tasks that were cancelled at Ops-Core.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class Courier:
         notices: Notices,
         *,
         interval: float = 10.0,
+        lag: Callable[[], float | None] = lambda: None,
+        cancel: Callable[[Sequence[str]], None] = lambda task_ids: None,
         monotonic: Callable[[], float] = time.monotonic,
         budget: Budget | None = None,
     ) -> None:
@@ -67,6 +71,8 @@ class Courier:
         self._registrar = registrar
         self._notices = notices
         self._interval = interval
+        self._lag = lag
+        self._cancel = cancel
         self._monotonic = monotonic
         self._budget = budget or Budget()
         self._hand: deque[Entry] = deque()
@@ -216,6 +222,7 @@ class Courier:
             state=view.state.value,
             sequence=view.sequence,
             interval_seconds=self._interval,
+            loop_lag_seconds=self._lag(),
             in_flight=view.in_flight,
         )
         call = calls.heartbeat(agent_id, beat)
@@ -239,6 +246,9 @@ class Courier:
         self._recovered()
         if 0.1 <= said.interval_seconds <= 3600:
             self._interval = said.interval_seconds
+        if said.drain:
+            tracker.drain()
+        self._cancel(said.cancel)
         if said.last_sequence < view.sequence:
             tracker.restate()
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import anyio.to_thread
 import httpx
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from opscore_middleware.agent.outcome import (
-    describe_exception,
-    describe_startup,
-    describe_status,
-    is_failure,
-)
-from opscore_middleware.agent.runtime import EXIT_PATIENCE, AgentRuntime
-from opscore_middleware.agent.settings import Settings
-from opscore_middleware.agent.tracker import Tracker
+from opscore_middleware.agent.envelopes import Detector, Verdict
+from opscore_middleware.agent.hooks import Hooks, StateChange
+from opscore_middleware.agent.lifespan import WatchedLifespan
+from opscore_middleware.agent.origin import CURRENT
+from opscore_middleware.agent.request import WatchedRequest
+from opscore_middleware.agent.runtime import AgentRuntime
+from opscore_middleware.agent.settings import Settings, WebSockets
+from opscore_middleware.agent.websocket import WatchedWebSocket
 from opscore_middleware.agent.work import Kind, Rules
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.errors import ConfigurationError
@@ -29,6 +27,9 @@ __all__ = ["OpsCoreMiddleware"]
 # In the scope, so that it reaches mounted apps and nothing else: a second middleware further in
 # sees that this request is watched already. A context variable would leak into child tasks.
 WATCHED: Final = "opscore_middleware.watched"
+
+# Ops-Core's own paths, where it is mounted in the agent's process: not the agent's work.
+OPSCORE: Final = "/v1/opscore/"
 
 # An enum's members cost a look-up each; these are compared in every request.
 WORK: Final = Kind.WORK
@@ -63,6 +64,16 @@ class OpsCoreMiddleware:
             `OPSCORE_ERROR_HOLD`, 5.
         heartbeat_interval: seconds between signs of life; else `OPSCORE_HEARTBEAT_INTERVAL`, 10.
         agentkit_url: AgentKit's address, to register there instead; else `AGENTKIT_API_URL`.
+        websockets: what of a websocket is work: each `message` from when the app gets it until it
+            asks for the next, the whole `connection`, or `never` anything.
+        outcome: looks at each parsed JSON value of a response, after Ops-Core's own detectors;
+            returns how the work failed (a text, a mapping or a `Failure`), or None.
+        redact: gets the details of each failure and returns what of them may be told.
+        on_transition: called with each `StateChange`, in a thread of ours.
+        on_cancel: called with the id of a task that was cancelled at Ops-Core, in a thread of ours,
+            instead of cancelling the tracked work on it.
+        handle_signals: report `draining` as soon as SIGTERM or SIGINT arrives; the handlers that
+            were there still run.
         transport: makes the `httpx.BaseTransport` to Ops-Core, for proxies and tests.
 
     Raises:
@@ -87,6 +98,12 @@ class OpsCoreMiddleware:
         error_hold: float | None = None,
         heartbeat_interval: float | None = None,
         agentkit_url: str | None = None,
+        websockets: WebSockets = "message",
+        outcome: Sequence[Callable[[object], Verdict]] = (),
+        redact: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None,
+        on_transition: Callable[[StateChange], None] | None = None,
+        on_cancel: Callable[[str], None] | None = None,
+        handle_signals: bool = True,
         transport: Callable[[], httpx.BaseTransport] | None = None,
     ) -> None:
         _check_asgi(app)
@@ -106,11 +123,20 @@ class OpsCoreMiddleware:
             error_hold=error_hold,
             heartbeat_interval=heartbeat_interval,
             agentkit_url=agentkit_url,
+            websockets=websockets,
+            handle_signals=handle_signals,
+        )
+        hooks = Hooks(
+            outcome=tuple(map(Detector, outcome)),
+            redact=redact,
+            on_transition=on_transition,
+            on_cancel=on_cancel,
         )
         rules = Rules(settings)
         self._by_method = rules.by_method
         self._by_path = rules.kind if rules.by_path else None
-        self._runtime = AgentRuntime(settings, transport)
+        self._websockets = settings.websockets
+        self._runtime = AgentRuntime(settings, hooks, transport)
         self._tracker = self._runtime.tracker
         self._introduced = False
         weakref.finalize(self, self._runtime.reporter.stop).atexit = False
@@ -128,158 +154,51 @@ class OpsCoreMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve as the wrapped app does."""
         kind = scope["type"]
-        if WATCHED in scope or (kind != "http" and kind != "lifespan"):
+        if WATCHED in scope or (kind == "http" and OPSCORE in scope["path"]):
             await self.app(scope, receive, send)
             return
         scope[WATCHED] = True
         if not self._introduced:
             self._introduce(scope)
-        if kind == "lifespan":
-            await _Lifespan(self.app, self._runtime).run(scope, receive, send)
+        if kind != "http":
+            await self._serve_other(kind, scope, receive, send)
             return
         by_path = self._by_path
         counts = self._by_method.get(scope["method"]) if by_path is None else by_path(scope)
-        if counts is not WORK:
-            await (self._read if counts is READ else self.app)(scope, receive, send)
+        if counts is None:
+            await self.app(scope, receive, send)
             return
 
-        # Inline, and the wrapper a plain function that hands on the server's own awaitable: a
-        # coroutine of ours around the request and each message would double what we cost.
-        status = 0
-
-        def watched_send(message: Message) -> Awaitable[None]:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            return send(message)
-
-        tracker = self._tracker
-        unit = tracker.begin()
-        try:
-            await self.app(scope, receive, watched_send)
-        except BaseException as exception:
-            if is_failure(exception):
-                tracker.fail(unit, describe_exception(exception, scope))
-            else:
-                tracker.end(unit)
-            raise
-        if status >= 500:
-            tracker.fail(unit, describe_status(status, scope))
+        request = WatchedRequest(self._runtime, receive, send)
+        if counts is WORK:
+            request.begins(scope.get("headers"))
         else:
-            tracker.end(unit)
+            request.may_come_to_count()
+        CURRENT.set(request)
+        try:
+            await self.app(scope, request.receive, request.send)
+        except BaseException as exception:
+            await request.raised(exception, scope)
+            raise
+        if not request.returned(scope):
+            await request.stopped_short(scope)
+
+    async def _serve_other(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if kind == "lifespan":
+            await WatchedLifespan(self.app, self._runtime).run(scope, receive, send)
+        elif kind == "websocket" and self._websockets != "never":
+            watched = WatchedWebSocket(
+                self._runtime, by_connection=self._websockets == "connection"
+            )
+            await watched.run(self.app, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     def _introduce(self, scope: Scope) -> None:
         self._introduced = True
         self._runtime.introduce(scope.get("app", self.app))
         if scope["type"] == "http" and self._by_method.get(scope["method"]) is READ:
             self._tracker.served_without_lifespan()
-
-    async def _read(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request that comes to count if it lasts, unless it streams events."""
-        tracker = self._tracker
-        read = tracker.begin_read()
-        status = 0
-
-        def watched_send(message: Message) -> Awaitable[None]:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                if _is_event_stream(message):
-                    tracker.end_read(read)
-            return send(message)
-
-        try:
-            await self.app(scope, receive, watched_send)
-        except BaseException as exception:
-            if is_failure(exception):
-                tracker.fail_read(read, describe_exception(exception, scope))
-            else:
-                tracker.end_read(read)
-            raise
-        if status >= 500:
-            tracker.fail_read(read, describe_status(status, scope))
-        else:
-            tracker.end_read(read)
-
-
-class _Lifespan:
-    """One lifespan of the app: forwarded as it comes, told as it goes."""
-
-    def __init__(self, app: ASGIApp, runtime: AgentRuntime) -> None:
-        self._app = app
-        self._runtime = runtime
-        self._tracker: Tracker = runtime.tracker
-        self._stopping = False
-        self._over = False
-
-    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._tracker.lifespan_begins()
-
-        async def watched_receive() -> Message:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                # Before the app hears of it: some exit hard in their own shutdown.
-                self._stopping = True
-                self._tracker.shutdown()
-                await self._flush()
-            return message
-
-        async def watched_send(message: Message) -> None:
-            await self._saw(message)
-            await send(message)
-
-        try:
-            await self._app(scope, watched_receive, watched_send)
-        except BaseException as exception:
-            self._left(cut_off=not is_failure(exception))
-            raise
-        self._left(cut_off=False)
-
-    def _left(self, *, cut_off: bool) -> None:
-        """See to what the app has not said itself before it left."""
-        if self._over:
-            return
-        if cut_off or self._stopping:
-            # Cancelled by a second Ctrl-C, or gone without a last word: the end all the same, and
-            # nothing can be awaited here any more.
-            self._tracker.lifespan_ends()
-            self._runtime.flush(EXIT_PATIENCE / 2)
-        else:
-            # It does not support lifespans, or does not stay for the end; the server serves on.
-            self._tracker.lifespan_unsupported()
-
-    async def _saw(self, message: Message) -> None:
-        match message["type"]:
-            case "lifespan.startup.complete":
-                self._tracker.ready()
-            case "lifespan.startup.failed":
-                self._over = True
-                self._tracker.startup_failed(describe_startup(message.get("message", "")))
-                await self._flush()  # the server exits as soon as it hears
-            case "lifespan.shutdown.complete" | "lifespan.shutdown.failed":
-                self._over = True
-                self._tracker.lifespan_ends()
-                await self._flush()  # on SIGTERM nothing of ours runs after this
-
-    async def _flush(self) -> None:
-        patience = EXIT_PATIENCE / 2
-        try:
-            # A limiter of its own: the app's blocking endpoints may hold every thread of the pool.
-            await anyio.to_thread.run_sync(
-                self._runtime.flush,
-                patience,
-                abandon_on_cancel=True,
-                limiter=anyio.CapacityLimiter(1),
-            )
-        except RuntimeError:
-            self._runtime.flush(patience)  # no thread can be started; this must not end the app
-
-
-def _is_event_stream(message: Message) -> bool:
-    for name, value in message.get("headers", ()):
-        if name.lower() == b"content-type":
-            return bool(value.lower().startswith(b"text/event-stream"))
-    return False
 
 
 def _check_asgi(app: Any) -> None:

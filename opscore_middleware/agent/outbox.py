@@ -10,6 +10,7 @@ from opscore_middleware.core.states import AgentState
 __all__ = ["Entry", "Instance", "Outbox"]
 
 
+_TASK: Final = "opscore_task_id"  # in the details of what starts or ends a task
 _ERROR: Final = AgentState.ERROR  # looking a member up costs as much as the whole comparison
 
 
@@ -41,6 +42,7 @@ class Outbox:
 
     When it is full the last two entries are folded into one, so the newest state is never lost
     and the memory is flat; the earliest transitions, which tell how an outage began, are kept.
+    Entries about a task are not folded into others, and so stay while there is room.
     Appending to `entries` and `fold` must not overlap (the tracker's lock sees to it); `take` may
     run at any time: what it has taken can no longer change.
 
@@ -48,12 +50,14 @@ class Outbox:
         limit: how many entries to keep at most.
     """
 
-    __slots__ = ("dropped", "entries", "folded", "limit")
+    __slots__ = ("dropped", "entries", "folded", "heard", "limit")
 
     def __init__(self, limit: int = 256) -> None:
         self.limit = limit
         self.entries: deque[tuple[Any, ...]] = deque()
         """The fields of each `Entry` in a plain tuple: one is made twice in every request."""
+        self.heard: deque[tuple[Any, ...]] | None = None
+        """A copy of each entry for who listens in this process; None where nobody does."""
         self.folded = 0
         """Transitions that were folded into later ones, so far."""
         self.dropped = 0
@@ -88,6 +92,11 @@ class Outbox:
             if newest is not None:
                 entries.append(newest)
             return
+        if last[4] is not None and _TASK in last[4] and len(entries) < 2 * self.limit:
+            entries.append(last)
+            entries.append(newest)
+            self._fold_earlier()
+            return
         instance, sequence, state, at, details, coalesced, errors = newest
         if last[0] is instance:
             self.folded += 1
@@ -101,3 +110,23 @@ class Outbox:
             pass  # the reporter has taken them
         entries.append(last)
         entries.append(newest)
+
+    def _fold_earlier(self) -> None:
+        """Fold the last entry that is about no task into the one that follows it."""
+        entries = self.entries
+        for i in range(len(entries) - 2, 0, -1):
+            try:
+                earlier, later = entries[i - 1], entries[i]
+                about_task = earlier[4] is not None and _TASK in earlier[4]
+                if about_task or earlier[0] is not later[0]:
+                    continue
+                entries[i] = (
+                    *later[:5],
+                    later[5] + earlier[5] + 1,
+                    later[6] + earlier[6] + (earlier[2] is _ERROR),
+                )
+                del entries[i - 1]
+                self.folded += 1
+            except IndexError:
+                pass  # the reporter has taken some meanwhile: there is room again
+            return

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-__all__ = ["describe_exception", "describe_startup", "describe_status", "is_failure"]
+from opscore_middleware.agent.envelopes import Failure
+
+__all__ = [
+    "describe_exception",
+    "describe_failure",
+    "describe_startup",
+    "describe_status",
+    "describe_unfinished",
+    "describe_unit",
+    "is_failure",
+    "leaves_with_client",
+]
 
 MESSAGE_LIMIT: Final = 500
 """The longest message that is reported, in characters."""
@@ -24,6 +36,20 @@ def is_failure(exception: BaseException) -> bool:
     return isinstance(exception, Exception)
 
 
+def leaves_with_client(exception: BaseException) -> bool:
+    """Tell whether an exception is one that servers and Starlette raise when a client has left.
+
+    `OSError` is what ASGI asks servers to raise from `send` then; an app's own look the same.
+    """
+    if isinstance(exception, BaseExceptionGroup):
+        return all(leaves_with_client(e) for e in exception.exceptions if is_failure(e))
+    names = {kind.__name__ for kind in type(exception).__mro__}
+    return isinstance(exception, OSError) or not names.isdisjoint(_LEFT)
+
+
+_LEFT: Final = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
+
+
 def describe_exception(exception: BaseException, scope: Mapping[str, Any]) -> dict[str, Any]:
     """Return the details of a failure by exception: its class, its message and where."""
     return _details(type(exception).__qualname__, _message(exception), scope)
@@ -36,6 +62,24 @@ def describe_status(status: int, scope: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError:
         phrase = "Server Error"
     return _details(f"HTTP {status}", phrase, scope)
+
+
+def describe_failure(failure: Failure, scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the details of a failure that a response tells of."""
+    return _details(failure.kind, _bounded(failure.message), scope)
+
+
+def describe_unfinished(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the details of a response that was started and never finished."""
+    return _details("ResponseUnfinished", "the app ended in the middle of its response", scope)
+
+
+def describe_unit(exception: BaseException, name: str | None) -> dict[str, Any]:
+    """Return the details of a tracked unit that failed."""
+    error = {"type": type(exception).__qualname__, "message": _message(exception)}
+    if name:
+        error["where"] = _bounded(name)
+    return _with_trace({"error": error}, None)
 
 
 def describe_startup(message: str) -> dict[str, Any]:
@@ -58,7 +102,37 @@ def _details(kind: str, message: str, scope: Mapping[str, Any]) -> dict[str, Any
         where = None  # the host's own objects; failing here would put our error in place of theirs
     if where:
         error["where"] = where
-    return {"error": error}
+    return _with_trace({"error": error}, scope)
+
+
+def _with_trace(details: dict[str, Any], scope: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Add the id of the trace that the failure belongs to, where there is one."""
+    try:
+        trace_id = _active_trace() or _incoming_trace(scope)
+    except Exception:
+        trace_id = None  # somebody else's tracing must not hide the failure
+    if trace_id is not None:
+        details["error"]["trace_id"] = trace_id
+    return details
+
+
+def _active_trace() -> str | None:
+    # Only an app that traces has imported it; we never do.
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None
+
+
+def _incoming_trace(scope: Mapping[str, Any] | None) -> str | None:
+    """Read W3C's `traceparent`: version, trace id, parent id, flags."""
+    for name, value in () if scope is None else scope.get("headers", ()):
+        if name == b"traceparent":
+            parts = value.split(b"-")
+            if len(parts) >= 4 and len(parts[1]) == 32 and int(parts[1], 16):
+                return str(parts[1].decode())
+    return None
 
 
 def _where(scope: Mapping[str, Any]) -> str | None:

@@ -7,28 +7,36 @@ import logging
 import os
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
 
+from opscore_middleware.agent.cancellation import Cancellations
 from opscore_middleware.agent.courier import Courier
+from opscore_middleware.agent.hooks import Hooks
 from opscore_middleware.agent.identity import Named, find_name
+from opscore_middleware.agent.lag import LoopLag
 from opscore_middleware.agent.link import Link
 from opscore_middleware.agent.notices import Notices
-from opscore_middleware.agent.outbox import Outbox
+from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.registrar import Registrar
 from opscore_middleware.agent.reporter import Reporter
 from opscore_middleware.agent.settings import Settings
+from opscore_middleware.agent.signals import SignalWatch
 from opscore_middleware.agent.tracker import Tracker
 from opscore_middleware.core.states import AgentState
 
-__all__ = ["AgentRuntime"]
+__all__ = ["EXIT_PATIENCE", "AgentRuntime", "only_runtime"]
 
 logger = logging.getLogger("opscore_middleware")
 
 EXIT_PATIENCE: Final = 0.5
 """Seconds that the end of the process may take longer because of us, all together."""
+
+HEARD: Final = 4096
+"""Transitions that may wait for `on_transition`; beyond it the earliest go."""
 
 _running: weakref.WeakSet[AgentRuntime] = weakref.WeakSet()
 
@@ -38,15 +46,26 @@ class AgentRuntime:
 
     Args:
         settings: what the agent is configured with.
+        hooks: the integrator's own functions.
         transport: makes the HTTP transport to Ops-Core; httpx's own unless given.
     """
 
     def __init__(
-        self, settings: Settings, transport: Callable[[], httpx.BaseTransport] | None = None
+        self,
+        settings: Settings,
+        hooks: Hooks | None = None,
+        transport: Callable[[], httpx.BaseTransport] | None = None,
     ) -> None:
         self.settings = settings
+        self.hooks = hooks or Hooks()
+        self.cancellations = Cancellations(self.hooks.on_cancel)
+        self.lag = LoopLag()
+        self._signals = SignalWatch(self._asked_to_end) if settings.handle_signals else None
+        self._ending = False
         self._named: Named | None = None
         self._outbox = outbox = Outbox()
+        if self.hooks.on_transition is not None:
+            outbox.heard = deque(maxlen=HEARD)
         self._registrar: Registrar | None = None
         self._courier: Courier | None = None
         if settings.api_url is not None:
@@ -62,6 +81,8 @@ class AgentRuntime:
                 self._registrar,
                 notices,
                 interval=settings.heartbeat_interval,
+                lag=self.lag.measure,
+                cancel=self.cancellations.cancel,
             )
         self.reporter = Reporter(self._courier or _Local(outbox), self._tick, lambda: self.over)
         self.tracker = Tracker(
@@ -73,6 +94,16 @@ class AgentRuntime:
         _running.add(self)
 
     @property
+    def over(self) -> bool:
+        """Whether nothing can follow any more."""
+        return self.tracker.state is AgentState.FINISHED
+
+    @property
+    def introduced(self) -> bool:
+        """Whether it has seen its app; an inner one of two around an app never does."""
+        return self._named is not None
+
+    @property
     def name(self) -> Named:
         """The agent's name and where it comes from."""
         return self._named or find_name(self.settings, None)
@@ -81,11 +112,6 @@ class AgentRuntime:
     def agent_id(self) -> str | None:
         """The id that Ops-Core knows this agent by; None until that is known."""
         return None if self._registrar is None else self._registrar.agent_id
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing can follow any more."""
-        return self.tracker.state is AgentState.FINISHED
 
     def introduce(self, app: Any) -> None:
         """See the outermost app once, for the name; the app itself is not kept."""
@@ -97,6 +123,19 @@ class AgentRuntime:
                 self._named.name,
             )
 
+    def lifespan_begins(self) -> None:
+        """A lifespan starts, in the loop that runs."""
+        self.tracker.lifespan_begins()
+        self.lag.attach()
+        if self._signals is not None:
+            self._signals.install()
+
+    def lifespan_ends(self) -> None:
+        """A lifespan is over."""
+        self.tracker.lifespan_ends()
+        if self._signals is not None:
+            self._signals.uninstall()
+
     def flush(self, timeout: float) -> None:
         """Tell everything now, waiting for it `timeout` seconds at most."""
         self.reporter.flush(timeout)
@@ -107,10 +146,25 @@ class AgentRuntime:
         if self._courier is not None:
             self._courier.after_fork()
         self._outbox.clear()
+        self.cancellations.reset()
+        self.lag.reset()
         self.tracker.reset()
 
+    def _asked_to_end(self) -> None:
+        """Hear of a signal: called in its handler, so this takes no lock."""
+        self._ending = True
+        if self.reporter.alive:
+            self.reporter.bell.ring()
+
     def _tick(self) -> float | None:
-        return self.tracker.tick()
+        if self._ending:
+            self._ending = False
+            self.tracker.drain()
+        due = self.tracker.tick()
+        heard = self._outbox.heard
+        while heard:
+            self.hooks.tell(Entry._make(heard.popleft()))
+        return due
 
 
 class _Local:
@@ -128,6 +182,12 @@ class _Local:
 
     def close(self) -> None:
         pass
+
+
+def only_runtime() -> AgentRuntime | None:
+    """Return the agent of this process where there is exactly one."""
+    running = [runtime for runtime in _running if runtime.introduced]
+    return running[0] if len(running) == 1 else None
 
 
 def _after_fork() -> None:

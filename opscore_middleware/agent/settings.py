@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,7 +14,10 @@ from opscore_middleware.core.models import AgentId, Name, Registration
 from opscore_middleware.errors import ConfigurationError
 from opscore_middleware.protocol.address import base_url
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "WebSockets"]
+
+WebSockets = Literal["message", "connection", "never"]
+"""What of a websocket is work: each message, the whole connection, or nothing."""
 
 WORK_METHODS: Final = ("POST", "PUT", "PATCH", "DELETE")
 NEVER_WORK: Final = frozenset({"HEAD", "OPTIONS"})
@@ -44,6 +47,8 @@ class Settings:
     error_hold: float = 5.0
     heartbeat_interval: float = 10.0
     agentkit_url: str | None = None
+    websockets: WebSockets = "message"
+    handle_signals: bool = True
 
     @classmethod
     def resolve(
@@ -63,6 +68,8 @@ class Settings:
         error_hold: float | None = None,
         heartbeat_interval: float | None = None,
         agentkit_url: str | None = None,
+        websockets: WebSockets = "message",
+        handle_signals: bool = True,
         environ: Mapping[str, str] | None = None,
     ) -> Settings:
         """Take each setting from its argument, else from the environment, else its default.
@@ -91,6 +98,8 @@ class Settings:
             error_hold=_seconds(env.pick("error_hold", error_hold, "OPSCORE_ERROR_HOLD"), 5.0),
             heartbeat_interval=_seconds(beat, 10.0, least=0.1),
             agentkit_url=_address(env.pick("agentkit_url", agentkit_url, "AGENTKIT_API_URL")),
+            websockets=_websockets(websockets),
+            handle_signals=handle_signals,
         )
         settings._check_agentkit()
         return settings
@@ -239,6 +248,14 @@ def _globs(setting: str, patterns: Iterable[str]) -> tuple[str, ...]:
         if not isinstance(glob, str) or not glob.startswith(("/", "*")):
             raise given.refuse(f"holds {glob!r}; a path pattern starts with / or *.")
     return globs
+
+
+def _websockets(rule: WebSockets) -> WebSockets:
+    if rule not in get_args(WebSockets):
+        raise _Given(rule, "websockets").refuse(
+            f"must be one of {', '.join(get_args(WebSockets))}."
+        )
+    return rule
 
 
 def _seconds(given: _Given | None, default: float, *, least: float = 0.0) -> float:

@@ -152,39 +152,54 @@ class Tracker:
         """Tell the current state again, under the next sequence, to a server that has lost it."""
         with self._lock:
             if self._sequence:
-                held = self._held_until
-                self._enter(self._node)
-                self._held_until = held
+                self._restate(None)
+
+    def _restate(self, details: dict[str, Any] | None) -> None:
+        held = self._held_until
+        self._enter(self._node, details)
+        self._held_until = held
 
     # --- units of work ---------------------------------------------------------------------------
 
     # `with` on a lock costs twice what these two calls do, and they run in every request.
 
-    def begin(self) -> Instance:
-        """Open a unit of work."""
+    def begin(self, details: dict[str, Any] | None = None) -> Instance:
+        """Open a unit of work; `details` are told even where the agent is active already."""
         self._lock.acquire()
         try:
             self._in_flight += 1
             if self._in_flight == 1:
                 node = self._node.began
                 if node is not None:
-                    self._enter(node)
+                    self._enter(node, details)
+            elif details is not None:
+                self._restate(details)
             return self.instance
         finally:
             self._lock.release()
 
-    def end(self, unit: Instance) -> None:
-        """Close a unit that ended well, or whose failure is nobody's fault here."""
+    def end(self, unit: Instance, details: dict[str, Any] | None = None) -> None:
+        """Close a unit that ended well, or whose failure is nobody's fault here.
+
+        `details` are told even where others keep the agent active.
+        """
         self._lock.acquire()
         try:
             if unit is self.instance:
                 self._in_flight -= 1
-                if self._in_flight == 0:
-                    node = self._node.ended
-                    if node is not None:
-                        self._enter(node)
+                node = self._node.ended if self._in_flight == 0 else None
+                if node is not None:
+                    self._enter(node, details)
+                elif details is not None:
+                    self._restate(details)
         finally:
             self._lock.release()
+
+    def mention(self, details: dict[str, Any] | None) -> None:
+        """Tell details that became known only now, with the state as it is."""
+        with self._lock:
+            if details is not None and self._sequence:
+                self._restate(details)
 
     def fail(self, unit: Instance, details: dict[str, Any]) -> None:
         """Close a unit that failed."""
@@ -203,6 +218,19 @@ class Tracker:
         if not timing:
             self._bell.wake()
         return read
+
+    def promote(self, read: Read, details: dict[str, Any] | None = None) -> Instance:
+        """Let a read count now; returns the unit that it is from here on."""
+        with self._lock:
+            counted, read.counted = read.counted, False
+            if counted or read not in self._reads:
+                if details is not None:
+                    self._restate(details)
+                return read.instance
+            self._reads.discard(read)
+            if read.instance is not self.instance:
+                return read.instance
+            return self.begin(details)
 
     def end_read(self, read: Read) -> None:
         """Close a read that ended well, or turned out to be none; closing it again is fine."""
@@ -264,6 +292,11 @@ class Tracker:
         with self._lock:
             self._leave()
             self._on(Cause.READY)
+
+    def drain(self) -> None:
+        """The whole process was asked to end, or to take no more work."""
+        with self._lock:
+            self._on(Cause.DRAIN)
 
     def shutdown(self) -> None:
         """Shutdown begins; other lifespans around the same app keep the agent up."""
@@ -327,6 +360,8 @@ class Tracker:
         outbox.entries.append((self.instance, sequence, node.state, at, details, 0, 0))
         if len(outbox.entries) > outbox.limit:
             outbox.fold()
+        if outbox.heard is not None:
+            outbox.heard.append((self.instance, sequence, node.state, at, details, 0, 0))
         bell = self._bell
         bell.marked = True
         if bell.listening:

@@ -1,0 +1,67 @@
+"""What an integrator may hook in: typed, bounded, and unable to hurt the app."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from opscore_middleware.agent.envelopes import Detector
+from opscore_middleware.agent.outbox import Entry
+from opscore_middleware.core.states import AgentState
+
+__all__ = ["Hooks", "StateChange"]
+
+logger = logging.getLogger("opscore_middleware")
+
+WITHHELD: Final = "<withheld: redact failed>"
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """One transition, as `on_transition` is told of it."""
+
+    state: AgentState
+    at: datetime
+    details: Mapping[str, Any] = field(default_factory=dict)
+    instance_id: str = ""
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """The integrator's own functions; see `OpsCoreMiddleware` for what each is for."""
+
+    outcome: Sequence[Detector] = ()
+    redact: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None
+    on_transition: Callable[[StateChange], None] | None = None
+    on_cancel: Callable[[str], None] | None = None
+
+    def redacted(self, details: dict[str, Any]) -> dict[str, Any]:
+        """Return what may be told of a failure; where `redact` fails, only its kind is."""
+        if self.redact is None:
+            return details
+        try:
+            return dict(self.redact(details) or {})
+        except Exception:
+            logger.warning("redact failed; the message of an error is withheld", exc_info=True)
+            kind = details.get("error", {}).get("type")
+            return {"error": {"type": kind, "message": WITHHELD}}
+
+    def tell(self, entry: Entry) -> None:
+        """Call `on_transition`; what it raises is logged and goes no further."""
+        if self.on_transition is None:
+            return
+        change = StateChange(
+            entry.state,
+            datetime.fromtimestamp(entry.at, UTC),
+            dict(entry.details or {}),
+            entry.instance.instance_id,
+            entry.sequence,
+        )
+        try:
+            self.on_transition(change)
+        except Exception:
+            logger.exception("on_transition failed for %s", entry.state)

@@ -1,0 +1,44 @@
+"""Where work comes from: what a request and the units tracked within it share."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, Final
+
+from opscore_middleware.agent.correlation import Task
+from opscore_middleware.agent.outbox import Instance
+from opscore_middleware.agent.runtime import AgentRuntime
+
+__all__ = ["CURRENT", "Origin"]
+
+
+class Origin:
+    """One request, message or lifespan, as far as the units that are tracked within it go.
+
+    Made for each request, so it is plain: class attributes are the defaults, and only what
+    differs is set.
+    """
+
+    task: Task | None = None
+    """The task that came with it."""
+    failed = False
+    """A tracked unit of it has failed, and that is told."""
+
+    def __init__(self, runtime: AgentRuntime) -> None:
+        self.runtime = runtime
+
+    def open_unit(self) -> Instance:
+        """Begin a tracked unit; what is returned goes to `close_unit`."""
+        return self.runtime.tracker.begin()
+
+    def close_unit(self, unit: Instance, failure: dict[str, Any] | None) -> None:
+        """End a tracked unit, with the details of its failure where it failed."""
+        if failure is None:
+            self.runtime.tracker.end(unit)
+        else:
+            self.failed = True
+            self.runtime.tracker.fail(unit, failure)
+
+
+CURRENT: Final[ContextVar[Origin]] = ContextVar("opscore_middleware_origin")
+"""The origin of the code that runs. Tasks and threads that copy the context inherit it."""

@@ -1,0 +1,300 @@
+"""One HTTP request while it is served: what of it is work, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from threading import RLock
+from typing import Any, Final
+
+import anyio
+from starlette.types import Message, Receive, Scope, Send
+
+from opscore_middleware.agent.correlation import TaskPeek, find_task_in_headers
+from opscore_middleware.agent.origin import Origin
+from opscore_middleware.agent.outbox import Instance
+from opscore_middleware.agent.outcome import (
+    describe_exception,
+    describe_failure,
+    describe_status,
+    describe_unfinished,
+    is_failure,
+    leaves_with_client,
+)
+from opscore_middleware.agent.rpc import BodyPeek, is_json_type
+from opscore_middleware.agent.runtime import AgentRuntime
+from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_stream, scanner_for
+from opscore_middleware.agent.tracker import Read
+
+__all__ = ["WatchedRequest"]
+
+# Reentrant, as the tracker's own: the collector may end a unit while another one is opened.
+_TRACKING: Final = RLock()
+
+# Iterables that can be read more than once; another one is the server's, or the app's.
+_KEPT: Final = (list, tuple)
+
+# Answers that say "not now", which is no end of a task.
+Headers = Iterable[tuple[bytes, bytes]]
+
+_LATER: Final = frozenset({202, 429, 503})
+
+
+class WatchedRequest(Origin):
+    """Stands between the server and the app for one request; nothing passes through it changed.
+
+    `send` is a plain function that hands on the server's own awaitable: a coroutine of ours around
+    each message would double what a request pays. Class attributes are the defaults, so that a
+    request sets only what it needs.
+    """
+
+    unit: Instance | None = None
+    """Set while it counts from its start, or has come to."""
+    read: Read | None = None
+    """Set while it may come to count."""
+    listens = False
+    """It is no work if it turns out to be an event stream."""
+    peek: BodyPeek | None = None
+    """Looks at a JSON body until it is known whether that is work."""
+    task_peek: TaskPeek | None = None
+    """Looks for a task in a JSON body."""
+    scanner: JsonScanner | EventScanner | None = None
+    """Looks for failures in the response."""
+    special = False
+    """There is more to its end than its status: a scanner, a task or tracked units."""
+    tracked = 0
+    """Tracked units that are open: it and they are one unit of work, which ends with the last."""
+    over = False
+    """The app has returned."""
+    failure: dict[str, Any] | None = None
+    """The first failure of it or of a tracked unit, told when all of them are over."""
+    task_state: str | None = None
+    """What its response says of its task."""
+    status = 0
+    finished = False
+    gone = False
+    """The client has left."""
+
+    def __init__(self, runtime: AgentRuntime, receive: Receive, send: Send) -> None:
+        self.runtime = runtime
+        self._receive = receive
+        self._send = send
+
+    # --- how it begins ---------------------------------------------------------------------------
+
+    def begins(self, headers: Any) -> None:
+        """Count it: at once, or where it brings JSON, once that shows whether it is work."""
+        if isinstance(headers, _KEPT):
+            for name, value in headers:
+                if name == b"content-type":
+                    if is_json_type(value):
+                        self._waits_for_body(headers)
+                        return
+                    break
+        self.unit = self.runtime.tracker.begin()
+
+    def _waits_for_body(self, headers: Headers) -> None:
+        self.read = self.runtime.tracker.begin_read()
+        self.peek = BodyPeek()
+        self.task = find_task_in_headers(headers)
+        if self.task is None:
+            self.task_peek = TaskPeek()
+        else:
+            self.special = True
+
+    def may_come_to_count(self) -> None:
+        """Count it once it has lasted, unless it turns out to listen to events."""
+        self.read = self.runtime.tracker.begin_read()
+        self.listens = True
+
+    # --- what passes through ---------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        """Hand on what the server has for the app, having looked at it."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            # After the response is complete, servers say so to everybody.
+            self.gone = not self.finished
+        elif self.peek is not None or self.task_peek is not None:
+            self._look_at(message)
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Hand on what the app has for the server, having looked at it."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            if not message.get("more_body", False):
+                self.finished = True
+            if self.scanner is not None:
+                self.scanner.feed(message.get("body", b""))
+        elif kind == "http.response.start":
+            self.status = message["status"]
+            if self.peek is not None:
+                self.peek = None
+                self._decided(work=True)
+            self._read_headers(message.get("headers"))
+        elif kind != "http.response.debug":
+            self.finished = True  # an extension that sends the rest: a file, or trailers
+        return self._send(message)
+
+    def _read_headers(self, headers: Any) -> None:
+        if isinstance(headers, _KEPT):
+            for name, value in headers:
+                if name == b"content-type":
+                    # Most answers that are neither JSON nor events end the look here.
+                    if b"json" in value or b"event" in value:
+                        self._scan(headers)
+                    return
+
+    def _look_at(self, message: Message) -> None:
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if self.task_peek is not None:
+            task = self.task_peek.feed(body, more)
+            if not more:
+                self.task_peek = None
+            if task is not None:
+                self.task, self.task_peek, self.special = task, None, True
+        if self.peek is not None:
+            work = self.peek.feed(body, more)
+            if work is not None:
+                self.peek = None
+                self._decided(work)
+        elif self.task is not None and self.unit is not None:
+            self.runtime.tracker.mention(self.task.details())
+
+    def _decided(self, work: bool) -> None:
+        """Count a request that was waited with, or let it go."""
+        read = self.read
+        if read is not None:
+            if work:
+                details = None if self.task is None else self.task.details()
+                self.unit = self.runtime.tracker.promote(read, details)
+            else:
+                self.runtime.tracker.end_read(read)
+            self.read = None
+
+    def _scan(self, headers: Headers) -> None:
+        if self.listens and is_event_stream(headers):
+            self._decided(work=False)
+        elif self.unit is not None or self.read is not None:
+            self.scanner = scanner_for(headers, self.runtime.hooks.outcome)
+            self.special = self.special or self.scanner is not None
+
+    # --- how it ends -----------------------------------------------------------------------------
+
+    async def raised(self, exception: BaseException, scope: Scope) -> None:
+        """Close it after an exception of the app's, which the caller raises on."""
+        failed = is_failure(exception) and not self.gone
+        if failed and leaves_with_client(exception) and not self.finished:
+            failed = not await self._client_has_left()
+        if failed:
+            self._fail(describe_exception(exception, scope))
+        else:
+            self._end(None)
+
+    def returned(self, scope: Scope) -> bool:
+        """Close it after the app has returned; False where `stopped_short` must."""
+        status = self.status
+        if self.finished and status < 500 and not self.special:
+            self.over = True  # most requests end here
+            if self.unit is not None:
+                self.runtime.tracker.end(self.unit)
+            elif self.read is not None:
+                self.runtime.tracker.end_read(self.read)
+            return True
+        if status >= 500:
+            self._fail(describe_status(status, scope))
+            return True
+        scanner = self.scanner
+        if scanner is not None and (failure := scanner.failure()) is not None:
+            self._fail(describe_failure(failure, scope))
+            return True
+        if status and not self.finished and not self.gone:
+            return False
+        self._end(None if status in _LATER else "completed" if status < 300 else "failed")
+        return True
+
+    async def stopped_short(self, scope: Scope) -> None:
+        """Close it where the response was not finished: the client has left, or the app failed."""
+        if await self._client_has_left():
+            self._end(None)
+        else:
+            self._fail(describe_unfinished(scope))
+
+    def _fail(self, details: dict[str, Any]) -> None:
+        if self.failure is None:
+            self.failure = self.runtime.hooks.redacted(details)
+        self._end(None if self.status in _LATER else "failed")
+
+    def _end(self, task_state: str | None) -> None:
+        with _TRACKING:
+            self.over = True
+            self.task_state = task_state
+            if not self.tracked:
+                self._close()
+
+    def _close(self) -> None:
+        """Tell how it ended, it and what was tracked within it."""
+        unit, self.unit = self.unit, None
+        read, self.read = self.read, None
+        failure, self.failure = self.failure, None
+        told = self._task_details(self.task_state)
+        tracker = self.runtime.tracker
+        if failure is not None:
+            if unit is not None:
+                tracker.fail(unit, failure | (told or {}))
+            elif read is not None:
+                tracker.fail_read(read, failure)
+        elif unit is not None:
+            tracker.end(unit, told)
+        elif read is not None:
+            tracker.end_read(read)
+
+    def _task_details(self, ended: str | None) -> dict[str, Any] | None:
+        if self.task is None or ended is None:
+            return None
+        return {**self.task.details(), "opscore_task_state": ended}
+
+    # --- what is tracked within ------------------------------------------------------------------
+
+    def open_unit(self) -> Instance:
+        """Count a tracked unit to this request, which becomes work if it was not."""
+        with _TRACKING:
+            self.special = True
+            self.tracked += 1
+            if self.unit is None:
+                details = None if self.task is None else self.task.details()
+                read, self.read = self.read, None
+                tracker = self.runtime.tracker
+                self.unit = (
+                    tracker.begin(details) if read is None else tracker.promote(read, details)
+                )
+            return self.unit
+
+    def close_unit(self, unit: Instance, failure: dict[str, Any] | None) -> None:
+        """End a tracked unit; the last one of a request that is over closes it.
+
+        One that outlives the request says how its task ended, not the response.
+        """
+        with _TRACKING:
+            self.tracked -= 1
+            if self.failure is None:
+                self.failure = failure
+            if self.over and not self.tracked:
+                self.task_state = "completed" if self.failure is None else "failed"
+                self._close()
+
+    async def _client_has_left(self) -> bool:
+        """Ask the server, now that the app asks no more; a client that stays costs no wait.
+
+        Raises nothing: the app's own exception is on its way.
+        """
+        message: Message = {"type": ""}
+        try:
+            with anyio.move_on_after(0, shield=True):
+                while message["type"] != "http.disconnect":
+                    message = await self._receive()
+        except Exception:
+            return False
+        except BaseException:
+            return True  # cancelled: whoever asked for this request has no more use for it
+        return bool(message["type"] == "http.disconnect")

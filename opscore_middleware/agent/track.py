@@ -1,0 +1,185 @@
+"""Work that the app does beside or beyond its requests, as units that count."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, cast, overload
+
+from opscore_middleware.agent.origin import CURRENT, Origin
+from opscore_middleware.agent.outcome import describe_unit, is_failure
+from opscore_middleware.agent.runtime import only_runtime
+
+__all__ = ["Tracked", "track"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def track(name: F) -> F: ...
+
+
+@overload
+def track(name: str | None = None) -> Tracked: ...
+
+
+def track(name: Any = None) -> Any:
+    """Count a piece of work that the request alone does not show.
+
+    Use it as a context manager (`with track("index"):`, `async with` too) or as a decorator
+    (`@track` or `@track("index")`) around a function, coroutine function or generator, in any task
+    or thread. The agent is active while a unit is open. A unit that raises is a failure of the
+    agent; cancellation is not. Within a request that carries a task, the unit knows the task, and
+    ends it where it outlives the request.
+
+    The agent is the one whose request or lifespan the code descends from, else the only one of
+    the process. Without any, nothing is counted.
+
+    Args:
+        name: what the work is called in the details of a failure; a function's own name unless
+            given.
+    """
+    if callable(name):
+        return Tracked(None)(name)
+    return Tracked(name)
+
+
+class Tracked:
+    """What `track` returns: a context manager to enter once, or a decorator."""
+
+    def __init__(self, name: str | None) -> None:
+        self._name = name
+        self._open: _Unit | None = None
+        self._entered = False
+
+    def __enter__(self) -> Self:
+        if self._entered:
+            raise RuntimeError("track() counts one unit of work; call it again for another")
+        self._entered = True
+        self._open = _begin(self._name)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        unit, self._open = self._open, None
+        if unit is not None:
+            unit.end(exception)
+        return False
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        return self.__exit__(kind, exception, traceback)
+
+    def __call__(self, function: F) -> F:
+        """Return the function with each of its calls counted as one unit."""
+        name = self._name or function.__qualname__
+        wrapper: Any = _WRAPPERS[_kind(function)](function, name)
+        return cast("F", functools.wraps(function)(wrapper))
+
+
+class _Unit:
+    """One tracked piece of work, from its begin to its end."""
+
+    __slots__ = ("_name", "_origin", "_unit")
+
+    def __init__(self, origin: Origin, name: str | None) -> None:
+        self._origin = origin
+        self._name = name
+        self._unit = origin.open_unit()
+        origin.runtime.cancellations.add(origin.task)
+
+    def end(self, exception: BaseException | None) -> None:
+        origin = self._origin
+        origin.runtime.cancellations.discard(origin.task)
+        failure = None
+        if exception is not None and is_failure(exception):
+            details = describe_unit(exception, self._name)
+            failure = origin.runtime.hooks.redacted(details)
+        origin.close_unit(self._unit, failure)
+
+
+def _begin(name: str | None) -> _Unit | None:
+    origin = CURRENT.get(None)
+    if origin is None:
+        runtime = only_runtime()
+        if runtime is None:
+            return None
+        origin = Origin(runtime)
+    return _Unit(origin, name)
+
+
+def _kind(function: Callable[..., Any]) -> str:
+    if inspect.iscoroutinefunction(function):
+        return "coroutine"
+    if inspect.isasyncgenfunction(function):
+        return "async generator"
+    return "generator" if inspect.isgeneratorfunction(function) else "function"
+
+
+def _around_function(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with track(name):
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def _around_coroutine(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with track(name):
+            return await function(*args, **kwargs)
+
+    return wrapper
+
+
+def _around_generator(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        with track(name):
+            return (yield from function(*args, **kwargs))
+
+    return wrapper
+
+
+def _around_async_generator(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        generator = function(*args, **kwargs)
+        with track(name):
+            try:
+                sent = None
+                while True:
+                    try:
+                        item = await generator.asend(sent)
+                    except StopAsyncIteration:
+                        return
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as thrown:
+                        await generator.athrow(thrown)
+                        sent = None
+            finally:
+                await generator.aclose()
+
+    return wrapper
+
+
+_WRAPPERS = {
+    "function": _around_function,
+    "coroutine": _around_coroutine,
+    "generator": _around_generator,
+    "async generator": _around_async_generator,
+}
