@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -86,7 +87,11 @@ class Link:
 
     def forget(self) -> None:
         """Leave the connection to the parent process, after a fork."""
-        self._transport = None
+        # Dropped, not closed: its locks may be held by a thread that stayed in the parent. Closing
+        # our copy of the socket says nothing to the server; Python would warn of it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            self._transport = None
 
     def _http(self) -> httpx.BaseTransport:
         return httpx.HTTPTransport(verify=self.api_url.startswith("https:"))
