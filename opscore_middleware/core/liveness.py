@@ -40,9 +40,12 @@ def is_lost(instance: InstanceRecord, mark: Watermark | None) -> bool:
     """Tell whether an instance has vanished without a word.
 
     One that has said `finished`, or that never advertised an interval, is never lost. Silence
-    counts only while Ops-Core was listening: no restart or outage of its own loses anyone.
+    counts only while Ops-Core was listening: no restart or outage of its own loses anyone. A gap
+    too short to be noticed may stand between a last heartbeat and the next, so those who speak
+    often are given as much on top of two intervals.
     """
     if mark is None or instance.interval is None or instance.state == AgentState.FINISHED:
         return False
     silence = mark.seen_at - max(instance.last_seen_at, mark.since)
-    return silence > LOST_AFTER * instance.interval
+    patience = max(LOST_AFTER * instance.interval, 2 * instance.interval + DEAF_AFTER)
+    return silence > patience

@@ -32,6 +32,7 @@ from opscore_middleware.core.models import (
     Transition,
 )
 from opscore_middleware.core.refusals import (
+    CANDIDATES,
     deregistered_agent,
     unknown_agent,
     unknown_session,
@@ -45,7 +46,7 @@ from opscore_middleware.core.sessions import (
     changed,
 )
 from opscore_middleware.core.store import Store
-from opscore_middleware.errors import SessionExists
+from opscore_middleware.errors import AgentNotFound, SessionExists
 
 __all__ = ["OpsCore"]
 
@@ -155,6 +156,10 @@ class OpsCore:
 
     # --- what is known ---------------------------------------------------------------------------
 
+    async def is_known(self, agent_id: str) -> bool:
+        """Tell whether an agent was ever registered under an id, deregistered or not."""
+        return await self.store.get_agent(agent_id) is not None
+
     async def agent(self, agent_id: str) -> Agent:
         """Return one agent with its instances. Raises `AgentNotFound` or `AgentDeregistered`."""
         return agent_from_record(await self._record(agent_id), self._mark)
@@ -193,8 +198,8 @@ class OpsCore:
         rows = await self.store.history(
             agent_id, order=query.order, after=after, limit=query.limit + 1
         )
-        if not rows and await self.store.get_agent(agent_id) is None:
-            raise unknown_agent(agent_id)
+        if not rows and not await self.is_known(agent_id):
+            raise await self._unknown(agent_id)
         items = list(rows[: query.limit])
         more = len(rows) > query.limit
         return Page(items=items, next_cursor=cursors.encode(items[-1].event_id) if more else None)
@@ -264,10 +269,17 @@ class OpsCore:
     async def _record(self, agent_id: str) -> AgentRecord:
         record = await self.store.get_agent(agent_id)
         if record is None:
-            raise unknown_agent(agent_id)
+            raise await self._unknown(agent_id)
         if record.deregistered_at is not None:
             raise deregistered_agent(agent_id)
         return record
+
+    async def _unknown(self, agent_id: str) -> AgentNotFound:
+        # Only for those who ask: an agent that reports needs no advice, and may be one of many.
+        known = await self.store.list_agents(
+            name=None, capability=None, after=None, limit=CANDIDATES
+        )
+        return unknown_agent(agent_id, known)
 
 
 def _refuse_strangers(agent_id: str, outcome: ReportOutcome) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from opscore_middleware.agentkit import AsyncAgentKit
 from opscore_middleware.core.clock import Clock, system_clock
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.core.store import Store
@@ -31,22 +33,29 @@ from opscore_middleware.server.errors import (
 from opscore_middleware.server.gate import Gate, route_path
 from opscore_middleware.server.ingest import Ingest
 from opscore_middleware.server.logs import get_logger
+from opscore_middleware.server.loops import Pause, reconciliation, running, watch
 from opscore_middleware.server.openapi import complete, is_complete, methods_of
-from opscore_middleware.server.routes import agents, health
+from opscore_middleware.server.routes import agents, health, sessions, webhook
 from opscore_middleware.server.settings import Settings
+from opscore_middleware.server.webhook import Webhook
 from opscore_middleware.stores import open_store
 
 __all__ = ["create_app"]
 
 log = get_logger(__name__)
 
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
 
 class _App(FastAPI):
     """FastAPI behind the gate, and an OpenAPI document that shows what the gate answers."""
 
-    def __init__(self, *, settings: Settings, opscore: OpsCore, **options: Any) -> None:
+    def __init__(
+        self, *, settings: Settings, opscore: OpsCore, webhook: Webhook, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.state.opscore = opscore
+        self.state.webhook = webhook
         self.state.started = time.monotonic()
         key = settings.api_key
         self._gate = Gate(
@@ -69,7 +78,11 @@ class _App(FastAPI):
 
 
 def create_app(
-    settings: Settings | None = None, *, store: Store | None = None, clock: Clock = system_clock
+    settings: Settings | None = None,
+    *,
+    store: Store | None = None,
+    clock: Clock = system_clock,
+    pause: Pause = asyncio.sleep,
 ) -> FastAPI:
     """Return Ops-Core as an app; its lifespan opens the store and closes it.
 
@@ -77,6 +90,7 @@ def create_app(
         settings: taken from the environment unless given.
         store: used instead of the one that `settings.database_url` names; not opened yet.
         clock: returns now, in microseconds since the Unix epoch.
+        pause: what the server's own loops wait with.
 
     Raises `ConfigurationError` for settings that cannot be used.
     """
@@ -89,10 +103,16 @@ def create_app(
     app = _App(
         settings=settings,
         opscore=opscore,
+        webhook=Webhook(
+            opscore,
+            secrets=settings.webhook_secrets,
+            insecure=settings.webhook_insecure,
+            clock=clock,
+        ),
         title="Ops-Core",
         description="Tracks the life of agents and hands them tasks.",
         version=version("opscore-middleware"),
-        lifespan=_lifespan,
+        lifespan=_lifespan(settings, pause),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -105,6 +125,8 @@ def create_app(
     app.add_middleware(AnswerFailures)
     app.include_router(health.router)
     app.include_router(agents.router)
+    app.include_router(sessions.router)
+    app.include_router(webhook.router)
     add_docs(app)
     return app
 
@@ -116,17 +138,33 @@ def _store(url: str) -> Store:
         raise ConfigurationError(f"OPSCORE_DATABASE_URL: {error.message}") from error
 
 
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    store: Store = app.state.opscore.store
-    await store.open()
-    app.state.started = time.monotonic()
-    log.info("started", store=store.name, version=app.version)
-    try:
-        yield
-    finally:
-        await store.close()
-        log.info("stopped")
+def _lifespan(settings: Settings, pause: Pause) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        opscore: OpsCore = app.state.opscore
+        await opscore.store.open()
+        app.state.started = time.monotonic()
+        log.info("started", store=opscore.store.name, version=app.version)
+        if app.state.webhook.is_open:
+            log.warning(
+                "webhook_is_open",
+                detail="Whoever reaches this server can register agents by the webhook; set "
+                "OPSCORE_WEBHOOK_SECRET instead of OPSCORE_WEBHOOK_INSECURE.",
+            )
+        try:
+            async with AsyncExitStack() as stack:
+                loops = {"watch": watch(opscore)}
+                if settings.agentkit_api_url is not None:
+                    agentkit = AsyncAgentKit(settings.agentkit_api_url)
+                    await stack.enter_async_context(agentkit)
+                    loops["reconciliation"] = reconciliation(opscore, agentkit)
+                await stack.enter_async_context(running(loops, pause))
+                yield
+        finally:
+            await opscore.store.close()
+            log.info("stopped")
+
+    return lifespan
 
 
 async def _unmatched(request: Request, error: HTTPException) -> Response:

@@ -13,7 +13,9 @@ __all__ = ["Guard"]
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-_OPEN: Final = frozenset({"/health", "/ready", "/docs", "/openapi.json"})
+# The webhook is signed, and has rules of its own.
+_WEBHOOK: Final = "/v1/opscore/internal/agent/notify"
+_OPEN: Final = frozenset({"/health", "/ready", "/docs", "/openapi.json", _WEBHOOK})
 _OPEN_PREFIX: Final = "/docs/"  # what the page of the docs loads
 _HOW: Final = "send the header 'Authorization: Bearer <OPSCORE_API_KEY>'."
 

@@ -80,8 +80,9 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Document the errors that a route answers with."""
     words = {
         400: "A rule of the contract is broken",
-        401: "The key is missing or wrong",
-        404: "Nobody by that id",
+        401: "The key, or the signature, is missing or wrong",
+        404: "Nothing by that id",
+        409: "It contradicts what is so already",
         410: "Deregistered on purpose",
         413: "The body is too large",
         422: "Not the documented shape",

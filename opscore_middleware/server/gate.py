@@ -1,4 +1,4 @@
-"""What every request passes first: the key, the report routes, the limit on bodies."""
+"""What every request passes first: the key, the routes under load, the limit on bodies."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Gate:
     """Pure ASGI around the rest of the app; nothing of a request is kept on it.
 
     Args:
-        rest: answers whatever is not a report.
+        rest: answers whatever is neither a report nor a heartbeat.
         guard: holds each request against the key.
-        ingest: takes the reports.
+        ingest: takes those.
         max_body_bytes: bounds every body that is not a batch of reports.
     """
 
@@ -39,8 +39,7 @@ class Gate:
             self._guard.check(path, scope["headers"])
             report = target(scope["method"], path)
             if report is not None:
-                take = self._ingest.batch if report.is_batch else self._ingest.single
-                await take(report.agent_id, scope, receive, send)
+                await self._ingest.take(report, scope, receive, send)
                 return
             body = await read(scope["headers"], receive, self._max_body_bytes)
         except Disconnected:

@@ -1,4 +1,4 @@
-"""The report routes, which carry the load: plain ASGI, one pass over the bytes, a fixed answer.
+"""The routes that carry the load, reports and heartbeats: plain ASGI, one pass over the bytes.
 
 They stand before FastAPI: its layers cost more than the work that is done here.
 """
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
-from opscore_middleware.core.models import Batch, StateAccepted, StateReport
+from opscore_middleware.core.models import Batch, Heartbeat, StateAccepted, StateReport
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.server.body import parse, read
 from opscore_middleware.server.logs import get_logger
@@ -22,36 +22,34 @@ __all__ = ["Ingest", "Target", "target"]
 
 log = get_logger(__name__)
 
-_TARGET: Final = re.compile(r"/v1/opscore/agent/([^/]+)/(state|states)")
+_TARGET: Final = re.compile(r"/v1/opscore/agent/([^/]+)/(state|states|heartbeat)")
 _REPORT: Final = TypeAdapter(StateReport)
 _BATCH: Final = TypeAdapter(Batch)
+_BEAT: Final = TypeAdapter(Heartbeat)
 _ACCEPTED: Final = to_json(StateAccepted())
 
 
 class Target(NamedTuple):
-    """The agent that a request reports for, and whether it brings a batch."""
+    """The agent that a request tells of, and what it brings: state, states or heartbeat."""
 
     agent_id: str
-    is_batch: bool
+    noun: str
 
 
 def target(method: str, path: str) -> Target | None:
-    """Return what a request reports for; None when it is not a report."""
+    """Return what a request tells; None when that is neither a report nor a heartbeat."""
     if method != "POST":
         return None
     match = _TARGET.fullmatch(path)
-    if match is None:
-        return None
-    agent_id, noun = match.groups()
-    return Target(agent_id, noun == "states")
+    return None if match is None else Target(*match.groups())
 
 
 class Ingest:
-    """Takes reports over HTTP.
+    """Takes reports and heartbeats over HTTP.
 
     Args:
         opscore: the use cases.
-        max_body_bytes: bounds the body of a single report.
+        max_body_bytes: bounds the body of a single report, and of a heartbeat.
         max_batch_bytes: bounds the body of a batch.
     """
 
@@ -59,27 +57,42 @@ class Ingest:
         self._opscore = opscore
         self._max_body_bytes = max_body_bytes
         self._max_batch_bytes = max_batch_bytes
+        self._takers = {
+            "state": self._report,
+            "states": self._batch,
+            "heartbeat": self._heartbeat,
+        }
 
-    async def single(self, agent_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def take(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take what a request brings for its target."""
+        await self._takers[target.noun](target.agent_id, scope, receive, send)
+
+    async def _report(self, agent_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one report and answer 202 once it is on disk."""
         body = await read(scope["headers"], receive, self._max_body_bytes)
         report = parse(_REPORT, body)
         await self._opscore.report(agent_id, report)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("report_accepted", agent_id=agent_id, state=report.state)
-        await _send_accepted(_ACCEPTED, send)
+        await _answer(202, _ACCEPTED, send)
 
-    async def batch(self, agent_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _batch(self, agent_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Take several reports, all or none, and answer 202 once they are on disk."""
         body = await read(scope["headers"], receive, self._max_batch_bytes)
         batch = parse(_BATCH, body)
         outcome = await self._opscore.report_batch(agent_id, batch.reports)
         log.debug("reports_accepted", agent_id=agent_id, accepted=outcome.accepted)
-        await _send_accepted(to_json(outcome), send)
+        await _answer(202, to_json(outcome), send)
+
+    async def _heartbeat(self, agent_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Note that an instance lives, and tell it what is known of it."""
+        body = await read(scope["headers"], receive, self._max_body_bytes)
+        answer = await self._opscore.heartbeat(agent_id, parse(_BEAT, body))
+        await _answer(200, to_json(answer), send)
 
 
-async def _send_accepted(body: bytes, send: Send) -> None:
+async def _answer(status: int, body: bytes, send: Send) -> None:
     # Fresh for every answer: whoever wraps `send` may add to the headers in place.
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -43,9 +43,10 @@ def configure(level: str, log_format: LogFormat, stream: TextIO | None = None) -
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # The web server tells every step of its own; ours are told by the events of this package.
+    # The libraries tell every step of theirs; ours are told by the events of this package.
     chatter = logging.DEBUG if level == "DEBUG" else logging.WARNING
-    logging.getLogger("uvicorn").setLevel(chatter)
+    for name in ("uvicorn", "httpx"):
+        logging.getLogger(name).setLevel(chatter)
 
 
 def _formatter(*, human: bool) -> logging.Formatter:

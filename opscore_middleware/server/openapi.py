@@ -12,22 +12,30 @@ from pydantic.json_schema import models_json_schema
 from opscore_middleware.core.models import (
     Batch,
     BatchAccepted,
+    Heartbeat,
+    HeartbeatAnswer,
     Registration,
     StateAccepted,
     StateReport,
 )
+from opscore_middleware.core.sessions import SessionChange, SessionStart
 from opscore_middleware.server.errors import Problem, ValidationProblem, responses
 
 __all__ = ["complete", "is_complete", "methods_of", "request_body"]
 
 _SINGLE: Final = "/v1/opscore/agent/{agentId}/state"
 _BATCH: Final = "/v1/opscore/agent/{agentId}/states"
+_HEARTBEAT: Final = "/v1/opscore/agent/{agentId}/heartbeat"
 _REF: Final = "#/components/schemas/{model}"
 _MODELS: Final[tuple[type[BaseModel], ...]] = (
     Batch,
     BatchAccepted,
+    Heartbeat,
+    HeartbeatAnswer,
     Problem,
     Registration,
+    SessionChange,
+    SessionStart,
     StateAccepted,
     StateReport,
     ValidationProblem,
@@ -61,7 +69,8 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
         "Report an agent's state",
         "Answers once the report is on disk. A repeat, by instance and sequence, changes nothing.",
         StateReport,
-        StateAccepted,
+        (202, StateAccepted),
+        responses(400, 404, 410, 413, 422),
     )
     batch = paths.setdefault(_BATCH, {})
     batch["post"] = _operation(
@@ -69,7 +78,17 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
         "Report several states of one agent",
         "All are taken or none.",
         Batch,
-        BatchAccepted,
+        (202, BatchAccepted),
+        responses(400, 404, 410, 413, 422),
+    )
+    beat = paths.setdefault(_HEARTBEAT, {})
+    beat["post"] = _operation(
+        "heartbeat",
+        "Say that an instance lives",
+        "Never changes a state. The answer is what Ops-Core knows of the instance.",
+        Heartbeat,
+        (200, HeartbeatAnswer),
+        responses(404, 410, 413, 422),
     )
     return schema
 
@@ -84,15 +103,14 @@ def methods_of(schema: Mapping[str, Any], path: str) -> list[str]:
 
 
 def _operation(
-    name: str, summary: str, description: str, body: type[BaseModel], answer: type[BaseModel]
+    name: str,
+    summary: str,
+    description: str,
+    body: type[BaseModel],
+    answer: tuple[int, type[BaseModel]],
+    refusals: Mapping[int | str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    refusals = {
-        str(status): {
-            "description": response["description"],
-            "content": _json(response["model"]),
-        }
-        for status, response in responses(400, 404, 410, 413, 422).items()
-    }
+    status, model = answer
     return {
         "tags": ["reports"],
         "summary": summary,
@@ -103,8 +121,14 @@ def _operation(
         ],
         "requestBody": request_body(body),
         "responses": {
-            "202": {"description": "Taken", "content": _json(answer)},
-            **refusals,
+            str(status): {"description": "Taken", "content": _json(model)},
+            **{
+                str(refused): {
+                    "description": response["description"],
+                    "content": _json(response["model"]),
+                }
+                for refused, response in refusals.items()
+            },
         },
     }
 

@@ -10,21 +10,24 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from opscore_middleware.core.lifecycle import check_extra_states
 from opscore_middleware.errors import ConfigurationError
+from opscore_middleware.protocol.address import base_url
 from opscore_middleware.protocol.credentials import checked_key
 
 __all__ = ["LogFormat", "LogLevel", "Settings", "is_loopback"]
 
 MIB: Final = 1024 * 1024
+_HIDDEN: Final = frozenset({"OPSCORE_API_KEY", "OPSCORE_WEBHOOK_SECRET"})
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LogFormat = Literal["auto", "json", "console"]
 
 
 class Settings(BaseSettings):
-    """Everything the server is configured with, checked. The key shows in no repr.
+    """Everything the server is configured with, checked. Keys and secrets show in no repr.
 
     `max_body_bytes` bounds the body of every request but a batch, `max_batch_bytes` that of a
-    batch. Without a key the server is open to whoever reaches it.
+    batch. Without a key the server is open to whoever reaches it. `webhook_secret` holds one
+    secret, or several separated by commas while they are changed.
     """
 
     model_config = SettingsConfigDict(
@@ -42,6 +45,9 @@ class Settings(BaseSettings):
     extra_states: Annotated[frozenset[str], NoDecode] = frozenset()
     max_body_bytes: int = Field(default=MIB, ge=1024)
     max_batch_bytes: int = Field(default=8 * MIB, ge=1024)
+    webhook_secret: SecretStr | None = None
+    webhook_insecure: bool = False
+    agentkit_api_url: str | None = Field(default=None, validation_alias="AGENTKIT_API_URL")
     log_level: LogLevel = Field(default="INFO", validation_alias="LOG_LEVEL")
     log_format: LogFormat = Field(default="auto", validation_alias="LOG_FORMAT")
 
@@ -83,6 +89,27 @@ class Settings(BaseSettings):
             return None
         return SecretStr(checked_key(value.get_secret_value(), setting="OPSCORE_API_KEY"))
 
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _split_secrets(value):
+            raise ConfigurationError(
+                "OPSCORE_WEBHOOK_SECRET holds no secret; write the one that AgentKit signs with, "
+                "or several separated by commas.",
+                setting="OPSCORE_WEBHOOK_SECRET",
+            )
+        return value
+
+    @field_validator("agentkit_api_url")
+    @classmethod
+    def _agentkit(cls, value: str | None) -> str | None:
+        return None if value is None else base_url(value, setting="AGENTKIT_API_URL")
+
+    @property
+    def webhook_secrets(self) -> list[str]:
+        """The secrets in force, none where none is set."""
+        return [] if self.webhook_secret is None else _split_secrets(self.webhook_secret)
+
     def require_safe_address(self) -> None:
         """Raise `ConfigurationError` when others could reach this server without a key."""
         if self.api_key is None and not is_loopback(self.host):
@@ -98,14 +125,22 @@ def is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return False
+    # A socket that takes both kinds shows IPv4 peers as ::ffff:127.0.0.1.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def _split_secrets(value: SecretStr) -> list[str]:
+    secrets = (secret.strip() for secret in value.get_secret_value().split(","))
+    return [secret for secret in secrets if secret]
 
 
 def _refused(error: ValidationError) -> ConfigurationError:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0])
     setting = name if name.isupper() else f"OPSCORE_{name.upper()}"
-    shown = "" if setting == "OPSCORE_API_KEY" else f"={first['input']!r}"
+    shown = "" if setting in _HIDDEN else f"={first['input']!r}"
     return ConfigurationError(f"{setting}{shown} cannot be used: {first['msg']}.", setting=setting)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from opscore_middleware.core.clock import SECOND
+from opscore_middleware.core.clock import SECOND, Clock
 from opscore_middleware.server import Settings, create_app
 
 KEY = "open-sesame"
@@ -23,7 +23,7 @@ Connect = Callable[..., TestClient]
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("OPSCORE_", "LOG_")):
+        if name.startswith(("OPSCORE_", "AGENTKIT_", "LOG_")):
             monkeypatch.delenv(name)
 
 
@@ -32,11 +32,12 @@ def connect() -> Iterator[Connect]:
     """Return a function that starts Ops-Core with the settings given and returns its client."""
     with ExitStack() as stack:
 
-        def start(**settings: Any) -> TestClient:
-            app = create_app(
-                Settings.resolve(database_url="sqlite:///:memory:", **settings), clock=lambda: NOW
-            )
-            return stack.enter_context(TestClient(app))
+        def start(
+            *, clock: Clock = lambda: NOW, peer: str = "testclient", **settings: Any
+        ) -> TestClient:
+            given = {"database_url": "sqlite:///:memory:", **settings}
+            app = create_app(Settings.resolve(**given), clock=clock)
+            return stack.enter_context(TestClient(app, client=(peer, 50000)))
 
         yield start
 

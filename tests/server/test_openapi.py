@@ -37,7 +37,14 @@ def test_every_route_is_listed_with_its_methods(client: TestClient) -> None:
         ("get", "/v1/opscore/agents"),
         ("post", "/v1/opscore/agents"),
         ("get", "/v1/opscore/agents/{agentId}"),
+        ("delete", "/v1/opscore/agents/{agentId}"),
         ("get", "/v1/opscore/agents/{agentId}/history"),
+        ("post", "/v1/opscore/agent/{agentId}/heartbeat"),
+        ("get", "/v1/opscore/sessions"),
+        ("post", "/v1/opscore/sessions"),
+        ("get", "/v1/opscore/sessions/{sessionId}"),
+        ("patch", "/v1/opscore/sessions/{sessionId}"),
+        ("post", "/v1/opscore/internal/agent/notify"),
     }
 
 

@@ -1,11 +1,11 @@
-"""Agents: make one known, list them, look at one, at its state and at its history."""
+"""Agents: make one known, take one out, list them, look at one, its state and its history."""
 
 from __future__ import annotations
 
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from opscore_middleware.core.models import (
     Agent,
@@ -30,15 +30,6 @@ router = APIRouter(prefix="/v1/opscore", tags=["agents"])
 _REGISTRATION: Final = TypeAdapter(Registration)
 
 
-# FastAPI reads queries into models that are built when it starts, not on their first use.
-class _AgentQuery(AgentQuery):
-    model_config = ConfigDict(defer_build=False)
-
-
-class _HistoryQuery(HistoryQuery):
-    model_config = ConfigDict(defer_build=False)
-
-
 @router.post(
     "/agents",
     status_code=201,
@@ -59,7 +50,7 @@ async def register_agent(request: Request, response: Response, opscore: Core) ->
 
 
 @router.get("/agents", responses=responses(400, 422))
-async def list_agents(query: Annotated[_AgentQuery, Query()], opscore: Core) -> Page[Agent]:
+async def list_agents(query: Annotated[AgentQuery, Query()], opscore: Core) -> Page[Agent]:
     """List agents by name, a page at a time."""
     return await opscore.agents(query)
 
@@ -70,9 +61,16 @@ async def get_agent(agent_id: AgentIdPath, opscore: Core) -> Agent:
     return await opscore.agent(agent_id)
 
 
+@router.delete("/agents/{agentId}", status_code=204, responses=responses(404, 422))
+async def deregister_agent(agent_id: AgentIdPath, opscore: Core) -> None:
+    """Take an agent out on purpose; its history stays, and registering brings it back."""
+    await opscore.deregister(agent_id)
+    log.info("agent_deregistered", agent_id=agent_id)
+
+
 @router.get("/agents/{agentId}/history", responses=responses(400, 404, 422))
 async def history(
-    agent_id: AgentIdPath, query: Annotated[_HistoryQuery, Query()], opscore: Core
+    agent_id: AgentIdPath, query: Annotated[HistoryQuery, Query()], opscore: Core
 ) -> Page[Transition]:
     """List an agent's transitions, newest first unless told otherwise, a page at a time."""
     return await opscore.history(agent_id, query)

@@ -8,7 +8,7 @@ from fastapi import Depends, Path, Request
 
 from opscore_middleware.core.opscore import OpsCore
 
-__all__ = ["AgentIdPath", "Core"]
+__all__ = ["AgentIdPath", "Core", "SessionIdPath"]
 
 
 async def _opscore(request: Request) -> OpsCore:
@@ -21,3 +21,6 @@ Core = Annotated[OpsCore, Depends(_opscore)]
 
 AgentIdPath = Annotated[str, Path(alias="agentId", min_length=1, max_length=200)]
 """The agent that the path names."""
+
+SessionIdPath = Annotated[str, Path(alias="sessionId", min_length=1, max_length=200)]
+"""The session that the path names."""
