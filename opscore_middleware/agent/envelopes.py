@@ -170,6 +170,8 @@ SIGNS: Final[tuple[Sign, ...]] = (
          _is_jsonrpc, (("content", "text"),), ("error",)),
     Sign("AG-UI {}", _ANY, _ROOT, ("type",), _is("RUN_ERROR"), _always,
          (("message",), ("error", "message")), ("error",)),
+    Sign("ACP {}", _ANY, _RUN, ("status",), _is("failed"), _has("run_id"),
+         (("error", "message"), ("error",)), ("failed",)),
     Sign("OpenAI {}", _ANY, _ROOT, ("type",), _OPENAI_EVENT, _has("response", "run"),
          _OPENAI_WORDS, ("failed",)),
     Sign("agno {}", _ANY, _ROOT, ("event",), _AGNO_EVENT, _is_outermost_known_run,
@@ -182,14 +184,12 @@ SIGNS: Final[tuple[Sign, ...]] = (
          _WORKFLOW_WORDS, ("failed",)),
     Sign("LlamaIndex {}", _ANY, _ROOT, ("qualified_name",), _is_failed_event, _is_workflow_event,
          _WORKFLOW_WORDS, ("failed",)),
-    Sign("ACP {}", _ANY, _RUN, ("status",), _is("failed"), _has("run_id"),
-         (("error", "message"), ("error",)), ("failed",)),
     Sign("OpenAI {}", _EVENT, _ROOT, ("type",), _OPENAI_EVENT, _always,
          _OPENAI_WORDS, ("failed",)),
     Sign("agno {}", _EVENT, _ROOT, ("event",), _AGNO_EVENT, _is_outermost_run,
          _AGNO_WORDS, ("error",)),
-    Sign("Vercel AI {}", _EVENT, _ROOT, ("type",), _is("error"), _has("errorText", "error"),
-         (("errorText",), ("error", "message"), ("error",)), ("error",)),
+    Sign("Vercel AI {}", _EVENT, _ROOT, ("type",), _is("error"), _has("errorText"),
+         (("errorText",),), ("error",)),
     # Whether JSON-RPC's own error is a failure depends on its code.
     Sign("Event error", _EVENT, _ROOT, ("error",), bool, _never_jsonrpc,
          (("error", "message"), ("error",), ("message",)), ("error",)),
@@ -206,8 +206,27 @@ TOKENS: Final[tuple[str, ...]] = tuple(
 )
 """A text that has none of these, in whatever case, bears no sign."""
 
-_IN_JSON: Final = tuple(sign for sign in SIGNS if sign.within is Within.ANY)
-_IN_DATA: Final = tuple(sign for sign in SIGNS if sign.within is not Within.NAME)
+
+class _Spot(NamedTuple):
+    """One place of one sign."""
+
+    key: str
+    """What the root must have for it; asked first, since nearly every root has not."""
+    place: Path
+    sign: Sign
+
+
+def _spots(within: Within) -> tuple[_Spot, ...]:
+    return tuple(
+        _Spot((*place, *sign.field)[0], place, sign)
+        for sign in SIGNS
+        if sign.within is within
+        for place in sign.places
+    )
+
+
+_IN_JSON: Final = _spots(Within.ANY)
+_IN_EVENT: Final = _spots(Within.EVENT)
 _IN_NAME: Final = tuple(sign for sign in SIGNS if sign.within is Within.NAME)
 
 
@@ -257,10 +276,12 @@ def find_event_failure(
         data: its data, parsed; None when that is no JSON.
         raw: its data as it came.
     """
-    found = _detected(data, detectors) or _look(data, _IN_DATA)
-    if found is None and event:
-        found = _look_at_name(event, data, raw)
-    return found
+    return (
+        _detected(data, detectors)
+        or _look(data, _IN_JSON)
+        or (_look_at_name(event, data, raw) if event else None)
+        or _look(data, _IN_EVENT)
+    )
 
 
 def _detected(value: object, detectors: Sequence[Detector]) -> Failure | None:
@@ -271,29 +292,25 @@ def _detected(value: object, detectors: Sequence[Detector]) -> Failure | None:
     return None
 
 
-def _look(value: object, signs: Sequence[Sign]) -> Failure | None:
+def _look(value: object, spots: Sequence[_Spot]) -> Failure | None:
     try:
         if isinstance(value, dict):
-            return _read(value, signs)
+            return _read(value, spots)
         if isinstance(value, list):
-            for part in value:
-                if isinstance(part, dict) and "jsonrpc" in part:
-                    found = _read(part, signs)
-                    if found is not None:
-                        return found
+            calls = (part for part in value if isinstance(part, dict) and "jsonrpc" in part)
+            return next(filter(None, (_read(call, spots) for call in calls)), None)
     except Exception:
         return None  # strange beyond what any sender means, such as nesting without end
     return None
 
 
-def _read(root: Object, signs: Sequence[Sign]) -> Failure | None:
-    for sign in signs:
-        for place in sign.places:
+def _read(root: Object, spots: Sequence[_Spot]) -> Failure | None:
+    for key, place, sign in spots:
+        if key in root:
             holder = _at(root, place)
-            if isinstance(holder, dict):
-                value = _at(holder, sign.field)
-                if value is not None and sign.says(value) and sign.beside(root, holder):
-                    return _failure(sign, value, holder)
+            value = _at(holder, sign.field)
+            if value is not None and sign.says(value) and sign.beside(root, holder):
+                return _failure(sign, value, holder)
     return None
 
 

@@ -42,11 +42,15 @@ _MENTIONS_IDLE: Final = re.compile(
 
 
 def is_json(headers: object) -> bool:
-    """Tell whether a request's headers announce a JSON body. Never raises."""
+    """Tell whether a request's headers announce a JSON body. Never raises.
+
+    Args:
+        headers: as ASGI has them: pairs of bytes, names in lower case.
+    """
     if isinstance(headers, list | tuple):
         try:
             for name, value in headers:
-                if name == b"content-type" or name.lower() == b"content-type":
+                if name == b"content-type":
                     return is_json_type(value)
         except Exception:
             return False  # not headers, whatever they are: the app will see to them
@@ -82,14 +86,15 @@ class BodyPeek:
 
 
 def _asks_for_work(body: bytes, *, whole: bool) -> bool:
-    if body.find(b'"jsonrpc', 0, HEAD) < 0 or _MENTIONS_IDLE.search(body, 0, HEAD) is None:
-        return True
-    if len(body) > HEAD:
-        body, whole = body[:HEAD], False
     try:
+        # Without its last quote, the rarest byte is last, where the search looks first.
+        if body.find(b'"jsonrpc', 0, HEAD) < 0 or _MENTIONS_IDLE.search(body, 0, HEAD) is None:
+            return True
+        if len(body) > HEAD:
+            body, whole = body[:HEAD], False
         call = from_json(body, allow_partial=not whole)
-    except ValueError:
-        return True
+    except Exception:
+        return True  # no JSON, or no body that a server sends
     if isinstance(call, list):
         # What is not seen of a batch may be work.
         return not whole or not call or not all(map(_is_idle, call))

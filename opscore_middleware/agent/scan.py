@@ -40,22 +40,21 @@ def scanner_for(
     """
     if not isinstance(headers, list | tuple):
         return None
-    content_type = b""
-    length = 0
+    content_type, encoding, length = b"", b"identity", 0
     try:
         for name, value in headers:
-            match name.lower():
-                case b"content-type":
-                    content_type = value
-                case b"content-length":
-                    length = int(value)
-                case b"content-encoding":
-                    if value.lower() != b"identity":
-                        return None
+            # By length first: lowering every name would take most of the time.
+            size = len(name)
+            if size == 12 and name.lower() == b"content-type":
+                content_type = value
+            elif size == 14 and name.lower() == b"content-length":
+                length = int(value)
+            elif size == 16 and name.lower() == b"content-encoding":
+                encoding = value.strip().lower()
         kind = _kind(content_type)
     except Exception:
         return None  # not headers, whatever they are: the server will see to them
-    if kind is None or (kind is JsonScanner and length > LIMIT):
+    if kind is None or encoding != b"identity" or (kind is JsonScanner and length > LIMIT):
         return None
     return kind(detectors)
 
@@ -65,7 +64,7 @@ def is_event_stream(headers: object) -> bool:
     if isinstance(headers, list | tuple):
         try:
             for name, value in headers:
-                if name == b"content-type" or name.lower() == b"content-type":
+                if len(name) == 12 and name.lower() == b"content-type":
                     return _kind(value) is EventScanner
         except Exception:
             return False
@@ -158,6 +157,8 @@ class EventScanner:
         if self._before:
             chunk = self._close(chunk)
         chunk = chunk.lstrip(b"\r\n")
+        if not chunk:
+            return
         end = max(map(chunk.rfind, self._ends)) + 1
         if end:
             self._read_all(chunk[: end - 1])
