@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated
@@ -19,7 +20,7 @@ from opscore_middleware.cli.output import (
     state_text,
 )
 from opscore_middleware.client import OpsCoreClient
-from opscore_middleware.core.models import Agent, AgentQuery, HistoryQuery, Registration
+from opscore_middleware.core.models import Agent, AgentQuery, HistoryQuery, Liveness, Registration
 
 __all__ = ["app"]
 
@@ -168,6 +169,29 @@ def register(
         typer.echo(agent.agent_id)
 
 
+@app.command()
+def deregister(
+    agent_id: AgentId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Take an agent out: it cannot report until it is registered again. Its history stays.
+
+    Examples:
+
+    \b
+      opscore agents deregister 4f0c...
+      opscore agents deregister 4f0c... --yes
+    """
+    with OpsCoreClient(api_url, api_key) as client:
+        if sys.stdin.isatty() and not yes:
+            agent = client.get_agent(agent_id)
+            typer.confirm(f"Take out {agent.agent_name!r}, which is {agent.state}?", abort=True)
+        client.deregister_agent(agent_id)
+    typer.echo(f"{agent_id} is deregistered.")
+
+
 def _print_agent(agent: Agent, now: datetime) -> None:
     print_pairs(
         [
@@ -193,7 +217,7 @@ def _print_agent(agent: Agent, now: datetime) -> None:
             (
                 (
                     instance.instance_id or "(none)",
-                    state_text(instance.state),
+                    state_text(instance.state, lost=instance.liveness is Liveness.LOST),
                     "" if instance.sequence is None else str(instance.sequence),
                     ago(instance.last_seen_at, now),
                     instance.contact_endpoint or "",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opscore_middleware.cli import agents
+from opscore_middleware.cli import agents, sessions
 from opscore_middleware.cli.report import report
 from opscore_middleware.cli.serve import serve
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(report)
 app.add_typer(agents.app, name="agents")
+app.add_typer(sessions.app, name="sessions")
 
 
 def _version(wanted: bool) -> None:

@@ -46,8 +46,8 @@ def ago(moment: datetime, now: datetime) -> str:
     return "now"
 
 
-def details(value: Mapping[str, Any] | None) -> str:
-    """Return details on one line."""
+def details(value: Any) -> str:
+    """Return JSON on one line, and nothing for none."""
     return "" if value is None else json.dumps(value)
 
 

@@ -14,6 +14,8 @@ from opscore_middleware.core.models import (
     AgentQuery,
     AgentStateView,
     BatchAccepted,
+    Heartbeat,
+    HeartbeatAnswer,
     HistoryQuery,
     Page,
     Registration,
@@ -21,6 +23,7 @@ from opscore_middleware.core.models import (
     StateReport,
     Transition,
 )
+from opscore_middleware.core.sessions import Session, SessionChange, SessionQuery, SessionStart
 from opscore_middleware.protocol import calls
 from opscore_middleware.protocol.calls import Call
 
@@ -84,6 +87,10 @@ class AsyncOpsCoreClient:
         """Report up to 1,000 states of one agent, all or none."""
         return await self._send(calls.report_states(agent_id, reports))
 
+    async def heartbeat(self, agent_id: str, beat: Heartbeat) -> HeartbeatAnswer:
+        """Say that an instance lives; returns what Ops-Core knows of it."""
+        return await self._send(calls.heartbeat(agent_id, beat))
+
     async def get_agent_state(self, agent_id: str) -> AgentStateView:
         """Return an agent's current state."""
         return await self._send(calls.get_agent_state(agent_id))
@@ -91,6 +98,10 @@ class AsyncOpsCoreClient:
     async def register_agent(self, registration: Registration) -> Agent:
         """Make an agent known; the same name gets the same id again."""
         return await self._send(calls.register_agent(registration))
+
+    async def deregister_agent(self, agent_id: str) -> None:
+        """Take an agent out on purpose; registering it again brings it back."""
+        return await self._send(calls.deregister_agent(agent_id))
 
     async def get_agent(self, agent_id: str) -> Agent:
         """Return one agent with its instances."""
@@ -124,6 +135,33 @@ class AsyncOpsCoreClient:
             page = await self.history(agent_id, query)
             for transition in page.items:
                 yield transition
+            if page.next_cursor is None:
+                return
+            query = query.model_copy(update={"cursor": page.next_cursor})
+
+    async def start_session(self, start: SessionStart) -> Session:
+        """Start a session; with an id of its own it can be started again without harm."""
+        return await self._send(calls.start_session(start))
+
+    async def get_session(self, session_id: str) -> Session:
+        """Return one session."""
+        return await self._send(calls.get_session(session_id))
+
+    async def list_sessions(self, query: SessionQuery | None = None) -> Page[Session]:
+        """Return one page of the sessions, newest first."""
+        return await self._send(calls.list_sessions(query))
+
+    async def update_session(self, session_id: str, change: SessionChange) -> Session:
+        """Change a session; what `change` leaves out stays as it is."""
+        return await self._send(calls.update_session(session_id, change))
+
+    async def iter_sessions(self, query: SessionQuery | None = None) -> AsyncIterator[Session]:
+        """Go through all sessions, page by page."""
+        query = query or SessionQuery()
+        while True:
+            page = await self.list_sessions(query)
+            for session in page.items:
+                yield session
             if page.next_cursor is None:
                 return
             query = query.model_copy(update={"cursor": page.next_cursor})

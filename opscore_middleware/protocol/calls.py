@@ -30,20 +30,26 @@ from opscore_middleware.core.models import (
     StateReport,
     Transition,
 )
+from opscore_middleware.core.sessions import Session, SessionChange, SessionQuery, SessionStart
 from opscore_middleware.errors import RemoteError
 
 __all__ = [
     "Call",
+    "deregister_agent",
     "get_agent",
     "get_agent_state",
+    "get_session",
     "health",
     "heartbeat",
     "history",
     "list_agents",
+    "list_sessions",
     "ops_core_refusal",
     "register_agent",
     "report_state",
     "report_states",
+    "start_session",
+    "update_session",
 ]
 
 T = TypeVar("T")
@@ -134,6 +140,11 @@ def register_agent(registration: Registration) -> Call[Agent]:
     return _post(f"{PREFIX}/agents", _dump(registration), Agent)
 
 
+def deregister_agent(agent_id: str) -> Call[None]:
+    """Take an agent out on purpose; again is fine."""
+    return Call("DELETE", f"{PREFIX}/agents/{_segment(agent_id)}", _nothing)
+
+
 def get_agent(agent_id: str) -> Call[Agent]:
     """Read one agent with its instances."""
     return _get(f"{PREFIX}/agents/{_segment(agent_id)}", Agent)
@@ -148,6 +159,31 @@ def history(agent_id: str, query: HistoryQuery | None = None) -> Call[Page[Trans
     """List an agent's transitions, a page at a time."""
     path = f"{PREFIX}/agents/{_segment(agent_id)}/history{_query(query)}"
     return _get(path, Page[Transition])
+
+
+def start_session(start: SessionStart) -> Call[Session]:
+    """Start a session; with an id of its own it can be started again without harm."""
+    return _post(f"{PREFIX}/sessions", _dump(start), Session)
+
+
+def get_session(session_id: str) -> Call[Session]:
+    """Read one session."""
+    return _get(f"{PREFIX}/sessions/{_segment(session_id)}", Session)
+
+
+def list_sessions(query: SessionQuery | None = None) -> Call[Page[Session]]:
+    """List sessions, newest first, a page at a time."""
+    return _get(f"{PREFIX}/sessions{_query(query)}", Page[Session])
+
+
+def update_session(session_id: str, change: SessionChange) -> Call[Session]:
+    """Change a session: what is set in `change`, None too, becomes so; the rest stays."""
+    body = change.model_dump_json(by_alias=True, exclude_unset=True).encode()
+    return _send("PATCH", f"{PREFIX}/sessions/{_segment(session_id)}", body, Session)
+
+
+def _nothing(_body: bytes) -> None:
+    return None
 
 
 def _reader(model: type[T]) -> TypeAdapter[T]:
@@ -165,8 +201,12 @@ def _get(path: str, model: type[T]) -> Call[T]:
 
 
 def _post(path: str, body: bytes, model: type[T]) -> Call[T]:
+    return _send("POST", path, body, model)
+
+
+def _send(method: str, path: str, body: bytes, model: type[T]) -> Call[T]:
     headers = {"Content-Type": "application/json"}
-    return Call("POST", path, _reader(model).validate_json, body, headers)
+    return Call(method, path, _reader(model).validate_json, body, headers)
 
 
 def _dump(model: BaseModel) -> bytes:

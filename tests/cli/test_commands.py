@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from typing import NamedTuple
 
 import pytest
+from anyio.lowlevel import checkpoint
 
 from opscore_middleware.cli import main
+from opscore_middleware.client import OpsCoreClient
+from opscore_middleware.core.models import Heartbeat, Registration, StateReport
+from opscore_middleware.core.sessions import SessionChange, SessionStart, SessionState
+from opscore_middleware.server import Settings, create_app
+from tests.agentkit.support import served
+from tests.support.clock import MovedClock
 from tests.support.processes import (
     OpsCoreProcess,
     clean_environment,
     opscore_command,
     running_opscore,
 )
+from tests.support.waiting import wait_until
 
 
 class Done(NamedTuple):
@@ -108,6 +118,90 @@ def test_a_list_without_agents_says_so(opscore: Opscore) -> None:
     assert json.loads(opscore("agents", "list", "--name", "nobody", "--json").stdout) == []
 
 
+def registered(opscore: Opscore, name: str) -> str:
+    """Register an agent and return its id."""
+    return opscore("agents", "register", name).stdout.strip()
+
+
+@pytest.mark.parametrize("options", [(), ("--yes",)])
+def test_an_agent_is_taken_out_without_a_question_where_nobody_can_answer(
+    opscore: Opscore, options: tuple[str, ...]
+) -> None:
+    agent_id = registered(opscore, "leaver")
+    done = opscore("agents", "deregister", agent_id, *options)
+    assert (done.returncode, done.stdout) == (0, f"{agent_id} is deregistered.\n")
+    assert "deregistered" in opscore("agents", "show", agent_id).stderr
+
+
+class Terminal(io.StringIO):
+    """What somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1), ("\n", 1)])
+def test_on_a_terminal_an_agent_is_taken_out_after_a_question(
+    opscore: Opscore, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    agent_id = registered(opscore, "leaver")
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    done = opscore("agents", "deregister", agent_id)
+    assert done.returncode == code
+    assert "Take out 'leaver', which is UNKNOWN?" in done.stdout
+    assert opscore("agents", "show", agent_id).returncode == 1 - code
+
+
+def test_sessions_are_listed_and_shown(opscore: Opscore, server: OpsCoreProcess) -> None:
+    agent_id = registered(opscore, "worker")
+    assert opscore("sessions", "list", "--agent", agent_id).stderr == "No sessions.\n"
+    with OpsCoreClient(server.url, server.api_key) as client:
+        first, second = (
+            client.start_session(SessionStart(agent_id=agent_id, workflow_id=name)).session_id
+            for name in ("digest", "report")
+        )
+        change = SessionChange(state=SessionState.COMPLETED, result={"pages": 3})
+        client.update_session(first, change)
+    listed = opscore("sessions", "list", "--agent", agent_id).stdout
+    assert listed.index(second) < listed.index(first)
+    done = opscore("sessions", "list", "--agent", agent_id, "--state", "completed").stdout
+    assert first in done
+    assert second not in done
+    assert second in opscore("sessions", "list", "--agent", agent_id, "--limit", "1").stdout
+    shown = opscore("sessions", "show", first).stdout
+    for words in (first, "completed", "digest", agent_id, '{"pages": 3}'):
+        assert words in shown
+    as_json = json.loads(opscore("sessions", "show", first, "--json").stdout)
+    assert as_json in json.loads(opscore("sessions", "list", "--json").stdout)
+
+
+def test_an_agent_that_vanished_is_shown_as_lost(run: Opscore) -> None:
+    clock = MovedClock()
+
+    async def pause(seconds: float) -> None:
+        clock.move(seconds)
+        await checkpoint()
+
+    settings = Settings.resolve(database_url="sqlite:///:memory:")
+    with (
+        served(create_app(settings, clock=clock, pause=pause)) as url,
+        OpsCoreClient(url) as client,
+    ):
+        agent_id = client.register_agent(Registration(agent_name="ghost")).agent_id
+        beat = Heartbeat(instance_id="i", state="active", sequence=1, interval_seconds=60)
+        client.heartbeat(agent_id, beat)
+        client.report_state(
+            StateReport(
+                agent_id=agent_id, state="active", timestamp=datetime.now(UTC), instance_id="i"
+            )
+        )
+        wait_until(lambda: client.get_agent(agent_id).lost)
+        listed = run("agents", "list", OPSCORE_API_URL=url).stdout
+        shown = run("agents", "show", agent_id, OPSCORE_API_URL=url).stdout
+    assert "active (lost)" in listed
+    assert shown.count("active (lost)") == 2
+
+
 def test_the_options_beat_the_environment(run: Opscore, server: OpsCoreProcess) -> None:
     done = run(
         *("agents", "list", "--api-url", f"{server.url}/v1", "--api-key", "open-sesame"),
@@ -119,6 +213,9 @@ def test_the_options_beat_the_environment(run: Opscore, server: OpsCoreProcess) 
 
 REFUSED = {
     "an agent that nobody knows": (("agents", "show", "nobody"), 1, "'nobody'"),
+    "taking out whom nobody knows": (("agents", "deregister", "nobody"), 1, "'nobody'"),
+    "a session that nobody started": (("sessions", "show", "none"), 1, "'none'"),
+    "a session state that is none": (("sessions", "list", "--state", "over"), 2, "'over'"),
     "a state that nobody may report": (("report", "nobody", "asleep"), 1, "'asleep'"),
     "a wrong key": (("agents", "list", "--api-key", "wrong-key"), 1, "401"),
     "nobody there": (("agents", "list", "--api-url", "http://127.0.0.1:1"), 1, "opscore serve"),
@@ -155,7 +252,12 @@ def test_a_command_that_is_typed_wrong_points_to_its_help(
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "report", "agents list", "agents show", "agents history", "agents register"],
+    [
+        "serve",
+        "report",
+        *(f"agents {name}" for name in ("list", "show", "history", "register", "deregister")),
+        *(f"sessions {name}" for name in ("list", "show")),
+    ],
 )
 def test_the_help_of_every_command_shows_an_example(run: Opscore, command: str) -> None:
     done = run(*command.split(), "--help")
