@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from threading import Lock
+from threading import RLock
 
 from opscore_middleware.agent.correlation import Task
 
@@ -25,13 +25,13 @@ class Cancellations:
 
     def __init__(self, on_cancel: Callable[[str], None] | None) -> None:
         self._on_cancel = on_cancel
-        self._lock = Lock()
+        self._lock = RLock()  # reentrant, as the tracker's
         self._running: dict[str, list[_Running]] = {}
         self._done: set[str] = set()
 
     def reset(self) -> None:
         """Forget what the parent process works on, after a fork."""
-        self._lock = Lock()
+        self._lock = RLock()
         self._running = {}
 
     def add(self, task: Task | None) -> None:

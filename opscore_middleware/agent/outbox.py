@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import Any, Final, NamedTuple
 
@@ -44,16 +45,17 @@ class Outbox:
     and the memory is flat; the earliest transitions, which tell how an outage began, are kept.
     Entries about a task are not folded into others, and so stay while there is room.
     Appending to `entries` and `fold` must not overlap (the tracker's lock sees to it); `take` may
-    run at any time: what it has taken can no longer change.
+    run at any time, but for the moment of a fold: what it has taken can no longer change.
 
     Args:
         limit: how many entries to keep at most.
     """
 
-    __slots__ = ("dropped", "entries", "folded", "heard", "limit")
+    __slots__ = ("_lock", "dropped", "entries", "folded", "heard", "limit")
 
     def __init__(self, limit: int = 256) -> None:
         self.limit = limit
+        self._lock = threading.Lock()  # keeps folding and taking apart
         self.entries: deque[tuple[Any, ...]] = deque()
         """The fields of each `Entry` in a plain tuple: one is made twice in every request."""
         self.heard: deque[tuple[Any, ...]] | None = None
@@ -68,65 +70,64 @@ class Outbox:
 
     def take(self) -> list[Entry]:
         """Remove and return everything, oldest first."""
-        entries, taken = self.entries, []
-        while entries:
-            try:
-                taken.append(Entry._make(entries.popleft()))
-            except IndexError:
-                break  # a fold holds the rest in its hands, and wakes us when it is done
-        return taken
+        entries = self.entries
+        with self._lock:
+            return [Entry._make(entries.popleft()) for _ in range(len(entries))]
 
     def clear(self) -> None:
         """Forget everything."""
+        with self._lock:
+            self.entries.clear()
+
+    def reset(self) -> None:
+        """Forget everything, in a forked child where nobody holds the lock any more."""
+        self._lock = threading.Lock()
         self.entries.clear()
 
     def fold(self) -> None:
-        """Make room for one entry; to be called after an append that went over `limit`."""
+        """Make room for one entry; to be called after an append that went over `limit`.
+
+        Does nothing while the reporter takes, which makes more room than this. Waiting for it
+        could be for ever: the collector may end a request within `take`, and so come here.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                if len(self.entries) > self.limit:
+                    self._fold()
+            finally:
+                self._lock.release()
+
+    def _fold(self) -> None:
         entries = self.entries
-        newest: tuple[Any, ...] | None = None
-        try:
-            newest = entries.pop()
-            last = entries.pop()
-        except IndexError:
-            # The reporter took the rest in between: there is room again.
-            if newest is not None:
-                entries.append(newest)
-            return
+        newest, last = entries.pop(), entries.pop()
         if last[4] is not None and _TASK in last[4] and len(entries) < 2 * self.limit:
             entries.append(last)
             entries.append(newest)
             self._fold_earlier()
-            return
-        instance, sequence, state, at, details, coalesced, errors = newest
-        if last[0] is instance:
+        elif last[0] is newest[0]:
             self.folded += 1
-            coalesced += last[5] + 1
-            errors += last[6] + (last[2] is _ERROR)
-            entries.append((instance, sequence, state, at, details, coalesced, errors))
-            return
-        try:
+            entries.append(_folded(last, newest))
+        else:
             self.dropped += 1 + entries.popleft()[5]
-        except IndexError:
-            pass  # the reporter has taken them
-        entries.append(last)
-        entries.append(newest)
+            entries.append(last)
+            entries.append(newest)
 
     def _fold_earlier(self) -> None:
         """Fold the last entry that is about no task into the one that follows it."""
         entries = self.entries
         for i in range(len(entries) - 2, 0, -1):
-            try:
-                earlier, later = entries[i - 1], entries[i]
-                about_task = earlier[4] is not None and _TASK in earlier[4]
-                if about_task or earlier[0] is not later[0]:
-                    continue
-                entries[i] = (
-                    *later[:5],
-                    later[5] + earlier[5] + 1,
-                    later[6] + earlier[6] + (earlier[2] is _ERROR),
-                )
-                del entries[i - 1]
+            earlier, later = entries[i - 1], entries[i]
+            about_task = earlier[4] is not None and _TASK in earlier[4]
+            if not about_task and earlier[0] is later[0]:
                 self.folded += 1
-            except IndexError:
-                pass  # the reporter has taken some meanwhile: there is room again
-            return
+                entries[i] = _folded(earlier, later)
+                del entries[i - 1]
+                return
+
+
+def _folded(earlier: tuple[Any, ...], later: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (
+        *later[:5],
+        later[5] + earlier[5] + 1,
+        later[6] + earlier[6] + (earlier[2] is _ERROR),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from threading import RLock
 from typing import Any, Final
 
 import anyio
@@ -26,9 +25,6 @@ from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_st
 from opscore_middleware.agent.tracker import Read
 
 __all__ = ["WatchedRequest"]
-
-# Reentrant, as the tracker's own: the collector may end a unit while another one is opened.
-_TRACKING: Final = RLock()
 
 # Iterables that can be read more than once; another one is the server's, or the app's.
 _KEPT: Final = (list, tuple)
@@ -226,7 +222,7 @@ class WatchedRequest(Origin):
         self._end(None if self.status in _LATER else "failed")
 
     def _end(self, task_state: str | None) -> None:
-        with _TRACKING:
+        with self.runtime.tracker.lock:
             self.over = True
             self.task_state = task_state
             if not self.tracked:
@@ -258,7 +254,7 @@ class WatchedRequest(Origin):
 
     def open_unit(self) -> Instance:
         """Count a tracked unit to this request, which becomes work if it was not."""
-        with _TRACKING:
+        with self.runtime.tracker.lock:
             self.special = True
             self.tracked += 1
             if self.unit is None:
@@ -275,7 +271,7 @@ class WatchedRequest(Origin):
 
         One that outlives the request says how its task ended, not the response.
         """
-        with _TRACKING:
+        with self.runtime.tracker.lock:
             self.tracked -= 1
             if self.failure is None:
                 self.failure = failure

@@ -145,7 +145,7 @@ class AgentRuntime:
         self.reporter.after_fork()
         if self._courier is not None:
             self._courier.after_fork()
-        self._outbox.clear()
+        self._outbox.reset()
         self.cancellations.reset()
         self.lag.reset()
         self.tracker.reset()

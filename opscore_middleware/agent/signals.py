@@ -40,13 +40,16 @@ class SignalWatch:
                 signal.signal(number, self._handle)
 
     def uninstall(self) -> None:
-        """Put back what was there, unless somebody has put theirs over ours."""
+        """Put back what was there, unless somebody has put theirs over ours.
+
+        Then theirs still hands on to us, and we to what was there.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
-        for number, before in self._before.items():
+        for number, before in list(self._before.items()):
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, before)
-        self._before.clear()
+                del self._before[number]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._heard()

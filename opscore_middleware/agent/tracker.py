@@ -85,7 +85,6 @@ class Tracker:
         "_held_until",
         "_in_flight",
         "_lifespans",
-        "_lock",
         "_monotonic",
         "_node",
         "_outbox",
@@ -95,6 +94,7 @@ class Tracker:
         "_timing",
         "_up",
         "instance",
+        "lock",
     )
 
     def __init__(
@@ -119,7 +119,8 @@ class Tracker:
         """Start over as another instance, with a lock that nobody holds: for a forked child."""
         # Reentrant: the garbage collector runs wherever something is allocated, here as well, and
         # closes the coroutines of abandoned requests, which then end their units.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        """Under it units open and close, those of the tracker and those tracked in a request."""
         self._lifespans = 0
         self._up = 0  # of these, how many were not told to stop
         self._new_instance()
@@ -145,12 +146,12 @@ class Tracker:
 
     def view(self) -> View:
         """Return what is true at this moment, all of it together."""
-        with self._lock:
+        with self.lock:
             return View(self.instance, self._node.state, self._sequence, self._in_flight)
 
     def restate(self) -> None:
         """Tell the current state again, under the next sequence, to a server that has lost it."""
-        with self._lock:
+        with self.lock:
             if self._sequence:
                 self._restate(None)
 
@@ -165,7 +166,7 @@ class Tracker:
 
     def begin(self, details: dict[str, Any] | None = None) -> Instance:
         """Open a unit of work; `details` are told even where the agent is active already."""
-        self._lock.acquire()
+        self.lock.acquire()
         try:
             self._in_flight += 1
             if self._in_flight == 1:
@@ -176,14 +177,14 @@ class Tracker:
                 self._restate(details)
             return self.instance
         finally:
-            self._lock.release()
+            self.lock.release()
 
     def end(self, unit: Instance, details: dict[str, Any] | None = None) -> None:
         """Close a unit that ended well, or whose failure is nobody's fault here.
 
         `details` are told even where others keep the agent active.
         """
-        self._lock.acquire()
+        self.lock.acquire()
         try:
             if unit is self.instance:
                 self._in_flight -= 1
@@ -193,17 +194,17 @@ class Tracker:
                 elif details is not None:
                     self._restate(details)
         finally:
-            self._lock.release()
+            self.lock.release()
 
     def mention(self, details: dict[str, Any] | None) -> None:
         """Tell details that became known only now, with the state as it is."""
-        with self._lock:
+        with self.lock:
             if details is not None and self._sequence:
                 self._restate(details)
 
     def fail(self, unit: Instance, details: dict[str, Any]) -> None:
         """Close a unit that failed."""
-        with self._lock:
+        with self.lock:
             if unit is self.instance:
                 self._in_flight -= 1
                 self._failed(details)
@@ -211,7 +212,7 @@ class Tracker:
     def begin_read(self) -> Read:
         """Open a unit that counts only once it has lasted for `read_grace`."""
         since = self._monotonic()
-        with self._lock:
+        with self.lock:
             read = Read(self.instance, since)
             self._reads.add(read)
             timing, self._timing = self._timing, True
@@ -221,7 +222,7 @@ class Tracker:
 
     def promote(self, read: Read, details: dict[str, Any] | None = None) -> Instance:
         """Let a read count now; returns the unit that it is from here on."""
-        with self._lock:
+        with self.lock:
             counted, read.counted = read.counted, False
             if counted or read not in self._reads:
                 if details is not None:
@@ -234,7 +235,7 @@ class Tracker:
 
     def end_read(self, read: Read) -> None:
         """Close a read that ended well, or turned out to be none; closing it again is fine."""
-        with self._lock:
+        with self.lock:
             self._reads.discard(read)
             counted, read.counted = read.counted, False
         if counted:
@@ -242,7 +243,7 @@ class Tracker:
 
     def fail_read(self, read: Read, details: dict[str, Any]) -> None:
         """Close a read that failed: that is told even where it had not come to count."""
-        with self._lock:
+        with self.lock:
             open_ = read in self._reads
             self._reads.discard(read)
             counted, read.counted = read.counted, False
@@ -263,7 +264,7 @@ class Tracker:
 
     def lifespan_begins(self) -> None:
         """A lifespan starts; after `finished` it opens a new instance."""
-        with self._lock:
+        with self.lock:
             if self._node.state is AgentState.FINISHED:
                 self._new_instance()
             self._lifespans += 1
@@ -272,49 +273,49 @@ class Tracker:
 
     def served_without_lifespan(self) -> None:
         """A request came that is no work: an agent that nothing is known of is ready."""
-        with self._lock:
+        with self.lock:
             if self._node.state is AgentState.UNKNOWN:
                 self._on(Cause.READY)
 
     def ready(self) -> None:
         """Startup is complete."""
-        with self._lock:
+        with self.lock:
             self._on(Cause.READY)
 
     def startup_failed(self, details: dict[str, Any]) -> None:
         """Startup has failed; the state stays `error`."""
-        with self._lock:
+        with self.lock:
             self._leave()
             self._on(Cause.STARTUP_FAILED, details)
 
     def lifespan_unsupported(self) -> None:
         """The app has no lifespan after all: it is ready, and nobody will say when it ends."""
-        with self._lock:
+        with self.lock:
             self._leave()
             self._on(Cause.READY)
 
     def drain(self) -> None:
         """The whole process was asked to end, or to take no more work."""
-        with self._lock:
+        with self.lock:
             self._on(Cause.DRAIN)
 
     def shutdown(self) -> None:
         """Shutdown begins; other lifespans around the same app keep the agent up."""
-        with self._lock:
+        with self.lock:
             self._up -= 1
             if self._up <= 0:
                 self._on(Cause.DRAIN)
 
     def lifespan_ends(self) -> None:
         """A lifespan is over; the last one finishes the instance."""
-        with self._lock:
+        with self.lock:
             self._leave()
             if self._lifespans <= 0:
                 self._on(Cause.FINISH)
 
     def process_ends(self) -> None:
         """The process ends, whatever lifespans there are; an error stands as its last word."""
-        with self._lock:
+        with self.lock:
             if self._node.state is not AgentState.ERROR:
                 self._on(Cause.FINISH)
 
@@ -327,7 +328,7 @@ class Tracker:
     def tick(self) -> float | None:
         """Do what is due; return the seconds until something will be, or None."""
         now = self._monotonic()
-        with self._lock:
+        with self.lock:
             if self._held_until is not None and self._held_until <= now:
                 self._on(Cause.HELD)
             for read in [r for r in list(self._reads) if r.since + self._read_grace <= now]:

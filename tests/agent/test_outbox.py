@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections import deque
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,50 +66,6 @@ def test_nothing_goes_uncounted_and_the_newest_is_never_lost(events: list[int], 
     assert told == errors if outbox.dropped == 0 else told <= errors
 
 
-class Snatched(deque[tuple[Any, ...]]):
-    """A queue that another thread empties at the chosen call."""
-
-    def __init__(self, at: str) -> None:
-        super().__init__()
-        self.at = at
-        self.taken: list[tuple[Any, ...]] = []
-
-    def _snatch(self, call: str) -> None:
-        if call == self.at:
-            self.at = ""
-            while self:
-                self.taken.append(super().popleft())
-
-    def pop(self) -> tuple[Any, ...]:  # type: ignore[override]
-        value = super().pop()
-        self._snatch("pop")
-        return value
-
-    def popleft(self) -> tuple[Any, ...]:
-        self._snatch("popleft")
-        return super().popleft()
-
-
-def test_folding_survives_a_reporter_that_takes_everything_meanwhile() -> None:
-    for at in ("pop", "popleft"):
-        outbox = Outbox(2)
-        outbox.entries = entries = Snatched(at)
-        first, second = Instance("1", 0.0), Instance("2", 0.0)
-        for sequence in (1, 2):
-            put(outbox, first, sequence, AgentState.IDLE)
-        put(outbox, second, 1, AgentState.ACTIVE)
-        left = [*entries.taken, *outbox.take()]
-        assert left[-1][:2] == (second, 1)
-
-
-def test_taking_survives_a_fold_meanwhile() -> None:
-    outbox, instance = Outbox(4), Instance("i", 0.0)
-    outbox.entries = Snatched("popleft")
-    for sequence in (1, 2):
-        put(outbox, instance, sequence, AgentState.IDLE)
-    assert outbox.take() == []  # a fold holds both in its hands, and puts them back
-
-
 def test_putting_and_taking_at_once_keeps_order_and_count() -> None:
     outbox, instance, puts = Outbox(8), Instance("i", 0.0), 20_000
     taken: list[Entry] = []
@@ -131,3 +86,55 @@ def test_putting_and_taking_at_once_keeps_order_and_count() -> None:
     assert sequences == sorted(set(sequences))
     assert sequences[-1] == puts
     assert len(taken) + sum(entry.coalesced for entry in taken) == puts
+
+
+TASK = {"opscore_task_id": "t.1"}
+
+
+def put_task(outbox: Outbox, instance: Instance, sequence: int) -> None:
+    """Put an entry that starts or ends a task."""
+    outbox.entries.append((instance, sequence, AgentState.ACTIVE, 0.0, TASK, 0, 0))
+    if len(outbox.entries) > outbox.limit:
+        outbox.fold()
+
+
+def test_what_tells_of_a_task_stays_while_there_is_room() -> None:
+    outbox, instance = Outbox(4), Instance("i", 0.0)
+    for sequence in range(1, 41):
+        if sequence % 10 == 0:
+            put_task(outbox, instance, sequence)
+        else:
+            put(outbox, instance, sequence, STATES[sequence % 3])
+    kept = outbox.take()
+    assert [e.sequence for e in kept if e.details] == [10, 20, 30, 40]
+    assert len(kept) + sum(e.coalesced for e in kept) + outbox.dropped == 40
+
+
+def test_tasks_and_a_taking_reporter_at_once_lose_nothing_and_keep_order() -> None:
+    outbox, instance, puts = Outbox(8), Instance("i", 0.0), 20_000
+    taken: list[Entry] = []
+    done = threading.Event()
+
+    def take() -> None:
+        while not done.is_set():
+            taken.extend(outbox.take())
+        taken.extend(outbox.take())
+
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    reporter = threading.Thread(target=take)
+    reporter.start()
+    try:
+        for sequence in range(1, puts + 1):
+            if sequence % 3:
+                put_task(outbox, instance, sequence)
+            else:
+                put(outbox, instance, sequence, AgentState.IDLE)
+    finally:
+        done.set()
+        reporter.join()
+        sys.setswitchinterval(switch)
+    sequences = [entry.sequence for entry in taken]
+    assert sequences == sorted(set(sequences))
+    assert sequences[-1] == puts
+    assert len(taken) + sum(entry.coalesced for entry in taken) + outbox.dropped == puts

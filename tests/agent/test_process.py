@@ -159,20 +159,32 @@ def test_work_that_begins_while_the_interpreter_exits_leaves_no_traceback(sink: 
 
 
 FORK = """
-import threading
+import signal, threading
+from opscore_middleware import track
+def fail():
+    async def failing(scope, receive, send):
+        with track("piece"):
+            raise ValueError("no")
+    agent.app = failing
+    try:
+        work()
+    except ValueError:
+        pass
 parent = agent._tracker
 work()
 agent._runtime.flush(5)  # so that there is a connection to inherit
 holding, fork = threading.Event(), threading.Event()
 def hold():
-    with parent._lock:
+    with parent.lock:
         holding.set()
         fork.wait(10)
 threading.Thread(target=hold, daemon=True).start()
 holding.wait(10)
 child = os.fork()
 if child == 0:
+    signal.alarm(10)
     work()
+    fail()
     agent._runtime.flush(5)
     os._exit(0)
 fork.set()
@@ -190,7 +202,7 @@ def test_a_child_forked_while_the_lock_is_held_reports_under_an_instance_of_its_
     for report in sorted(sink.reports, key=lambda report: report["sequence"]):
         lives.setdefault(report["instanceId"], []).append(report["state"])
     assert sorted(lives.values()) == [
-        ["active", "idle"],
+        ["active", "idle", "active", "error"],
         ["active", "idle", "active", "idle", "finished"],
     ]
 
