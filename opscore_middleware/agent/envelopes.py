@@ -95,7 +95,7 @@ def _is_a2a(root: Object, holder: Object) -> bool:
         state.startswith("TASK_STATE_")
         or "jsonrpc" in root
         or holder.get("kind") in {"task", "status-update"}
-        or isinstance(holder.get("contextId", holder.get("taskId")), str)
+        or isinstance(holder.get("contextId") or holder.get("taskId"), str)
     )
 
 

@@ -121,6 +121,7 @@ BODIES: list[tuple[str, object]] = [
     ("A2A failed", rpc(result={"id": "1", "sessionId": "s", "status": status("failed", "no ink")})),
     ("A2A failed", a2a_task()),
     ("A2A failed", {"task": a2a_task()}),
+    ("A2A failed", {"taskId": "t-1", "contextId": None, "status": status("failed", "no ink")}),
     ("A2A TASK_STATE_FAILED", a2a_proto()),
     ("A2A TASK_STATE_FAILED", a2a_proto(name="content")),
     ("A2A TASK_STATE_REJECTED", {"task": a2a_proto("TASK_STATE_REJECTED")}),

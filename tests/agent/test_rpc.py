@@ -72,6 +72,7 @@ def test_calls_that_ask_for_work(method: object) -> None:
         b"[]",
         b'"jsonrpc"',
         encoded({"method": "ping"}),
+        encoded({"method": "ping", "params": {"jsonrpc": "2.0"}}),
         encoded({"prompt": 'say {"jsonrpc": "2.0", "method": "ping"}'}),
         encoded({"body": {"jsonrpc": "2.0", "method": "ping"}}),
         encoded({"jsonrpc": "2.0", "id": 1, "result": {"method": "ping"}}),

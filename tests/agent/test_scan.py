@@ -222,6 +222,7 @@ def test_an_events_failure_is_found_however_it_is_cut(lines: list[bytes], end: b
         b"data: error: no ink\n\n",
         b"data: [DONE]\n\n",
         b"event: done\ndata: failed\n\n",
+        b"event:  error\ndata: x\n\n",
         b"data: event: error\n\n",
         b'data: {"jsonrpc": "2.0", "error": {"code": -32602, "message": "no ink"}}\n\n',
     ],
