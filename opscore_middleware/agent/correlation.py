@@ -137,7 +137,9 @@ def _find_in_ends(head: bytes, tail: bytes) -> Task | None:
 
 
 def _named_at_top(value: object) -> Task | None:
-    return _task(*map(value.get, _FIELDS)) if isinstance(value, dict) else None
+    if isinstance(value, dict) and _FIELDS[0] in value:
+        return _task(*map(value.get, _FIELDS))
+    return None
 
 
 def _named_below(value: Any) -> Task | None:

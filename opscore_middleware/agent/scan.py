@@ -54,7 +54,8 @@ def scanner_for(
         kind = _kind(content_type)
     except Exception:
         return None  # not headers, whatever they are: the server will see to them
-    if kind is None or encoding != b"identity" or (kind is JsonScanner and length > LIMIT):
+    # Streams announce no length. What does is sent in one piece, which would be read in one go.
+    if kind is None or encoding != b"identity" or length > LIMIT:
         return None
     return kind(detectors)
 
