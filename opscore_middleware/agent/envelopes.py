@@ -11,7 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple, TypeAlias
 
-__all__ = ["SIGNS", "TOKENS", "Detector", "Failure", "find_event_failure", "find_failure"]
+__all__ = [
+    "SIGNS",
+    "TOKENS",
+    "Detector",
+    "Failure",
+    "Verdict",
+    "find_event_failure",
+    "find_failure",
+]
 
 logger = logging.getLogger("opscore_middleware")
 
@@ -31,6 +39,7 @@ class Failure(NamedTuple):
 Path: TypeAlias = tuple[str, ...]
 Object: TypeAlias = Mapping[str, Any]
 Verdict: TypeAlias = Failure | str | Mapping[str, Any] | None
+"""What a detector may say."""
 
 
 class Within(Enum):
