@@ -159,3 +159,34 @@ def test_an_unreachable_ops_core_costs_requests_nothing(tmp_path: Path) -> None:
         wait_until(lambda: agent.lines)
     assert len(agent.lines) == 1
     assert KEY not in agent.log
+
+
+def test_sigterm_says_draining_at_once_though_a_stream_is_open(
+    tmp_path: Path, env: dict[str, str], seen: Seen
+) -> None:
+    """The server waits for the stream without end; Ops-Core must not wait to hear of it."""
+    with running_agent(tmp_path, **env) as agent:
+        seen.wait_for(*LIFE)
+        with agent.http.stream("POST", "/stream") as stream:
+            chunks = stream.iter_bytes()
+            next(chunks)
+            wait_until(lambda: seen.state == "active")
+            agent.signal()
+            wait_until(lambda: seen.states[-1] == "draining", timeout=2)
+            next(chunks)  # it goes on
+            assert not agent.ended
+        agent.ends()
+    seen.wait_for(*LIFE, "active", "draining", "finished")
+
+
+def test_a_killed_agent_is_lost_and_a_silent_idle_one_is_not(
+    tmp_path: Path, env: dict[str, str], seen: Seen
+) -> None:
+    with running_agent(tmp_path, OPSCORE_HEARTBEAT_INTERVAL="0.2", **env) as agent:
+        seen.wait_for(*LIFE)
+        first = seen.client.get_agent(seen.agent_id).instances[0].last_seen_at
+        wait_until(lambda: seen.client.get_agent(seen.agent_id).instances[0].last_seen_at > first)
+        assert seen.states == LIFE  # heartbeats change no state and make no history
+        agent.signal(signal.SIGKILL)
+        agent.ends()
+    wait_until(lambda: seen.client.get_agent(seen.agent_id).lost)
