@@ -8,13 +8,13 @@ from typing import Final
 
 from opscore_middleware.errors import ConfigurationError, OpsCoreError, StoreUnavailable
 from opscore_middleware.stores.schema import steps
+from opscore_middleware.stores.sqlite_upgrade import APPLICATION_ID, upgrade
 
 __all__ = ["MEMORY", "SqliteFile"]
 
 MEMORY: Final = ":memory:"
 
 _OLDEST_SQLITE: Final = (3, 37, 0)  # STRICT tables
-_APPLICATION_ID: Final = 0x4F707343  # "OpsC"
 _CHECKPOINT_PAGES: Final = 8_000  # 32 MB of log: a checkpoint then costs little per commit
 
 _REMEDIES: Final = {
@@ -149,7 +149,7 @@ class SqliteFile:
         try:
             self._check_owner(connection)
             self._configure(connection)
-            self._upgrade(connection)
+            upgrade(connection, None if self.in_memory else Path(self.path), steps("sqlite"))
         except BaseException:
             connection.close()
             raise
@@ -158,7 +158,7 @@ class SqliteFile:
     def _check_owner(self, connection: sqlite3.Connection) -> None:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
-        if tables and owner != _APPLICATION_ID:
+        if tables and owner != APPLICATION_ID:
             raise ConfigurationError(
                 f"The database {self.path} belongs to another program; name another file.",
                 path=self.path,
@@ -177,26 +177,6 @@ class SqliteFile:
         # Statement journals in memory: half of the commits would make and unlink a file for one.
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-
-    def _upgrade(self, connection: sqlite3.Connection) -> None:
-        known = steps("sqlite")
-        newest = known[-1].version
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > newest:
-            raise ConfigurationError(
-                f"The database {self.path} has schema version {version}, and this release knows "
-                f"none above {newest}; install the release that wrote it, or a newer one.",
-                path=self.path,
-                version=version,
-                newest=newest,
-            )
-        for step in known:
-            if step.version > version:
-                connection.executescript(
-                    f"BEGIN IMMEDIATE;\n{step.sql}\n"
-                    f"PRAGMA application_id = {_APPLICATION_ID};\n"
-                    f"PRAGMA user_version = {step.version};\nCOMMIT;"
-                )
 
     def _refusal(self, error: sqlite3.Error) -> OpsCoreError:
         reason = self.unavailable(error)
