@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import ingest, request
+from tests.benchmarks import bodies, ingest, request
 
-BENCHMARKS = {"request": request.main, "ingest": ingest.main}
+BENCHMARKS = {"request": request.main, "bodies": bodies.main, "ingest": ingest.main}
 
 
 def main(names: list[str]) -> int:
