@@ -90,16 +90,28 @@ class Outbox:
         Does nothing while the reporter takes, which makes more room than this. Waiting for it
         could be for ever: the collector may end a request within `take`, and so come here.
         """
-        if self._lock.acquire(blocking=False):
-            try:
-                if len(self.entries) > self.limit:
-                    self._fold()
-            finally:
-                self._lock.release()
+        lock = self._lock
+        if not lock.acquire(False):
+            return
+        # Written out: a busy agent comes here with each transition while the reporter rests.
+        try:
+            entries = self.entries
+            if len(entries) > self.limit:
+                newest = entries.pop()
+                last = entries.pop()
+                if last[0] is newest[0] and last[4] is None:
+                    instance, sequence, state, at, details, coalesced, errors = newest
+                    coalesced += last[5] + 1
+                    errors += last[6] + (last[2] is _ERROR)
+                    self.folded += 1
+                    entries.append((instance, sequence, state, at, details, coalesced, errors))
+                else:
+                    self._fold(last, newest)
+        finally:
+            lock.release()
 
-    def _fold(self) -> None:
+    def _fold(self, last: tuple[Any, ...], newest: tuple[Any, ...]) -> None:
         entries = self.entries
-        newest, last = entries.pop(), entries.pop()
         if last[4] is not None and _TASK in last[4] and len(entries) < 2 * self.limit:
             entries.append(last)
             entries.append(newest)
