@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import threading
 from collections.abc import Iterator
 
 import pytest
 
+from tests.agent.desk import Desk, Open
 from tests.agent.support import ScriptedOpsCore
 from tests.support.processes import clean_environment
 from tests.support.waiting import wait_until
@@ -45,3 +47,16 @@ def ops_core() -> ScriptedOpsCore:
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run tests of the `anyio` plugin on both libraries."""
     return str(request.param)
+
+
+@pytest.fixture
+def desk(ops_core: ScriptedOpsCore) -> Open:
+    """Return what opens a desk with the settings given."""
+    return lambda **settings: Desk(ops_core, **settings)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Return the log, of every level."""
+    caplog.set_level(logging.DEBUG)
+    return caplog
