@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from pydantic_core import to_json
 
 from opscore_middleware.agent.envelopes import Detector
 from opscore_middleware.agent.outbox import Entry
@@ -43,25 +46,27 @@ class Hooks:
         """Return what may be told of a failure; where `redact` fails, only its kind is."""
         if self.redact is None:
             return details
+        kind = details["error"]["type"]  # while the details are ours
         try:
-            return dict(self.redact(details) or {})
+            told = dict(self.redact(details) or {})
+            to_json(told)  # what cannot be sent would hold up everything behind it
         except Exception:
             logger.warning("redact failed; the message of an error is withheld", exc_info=True)
-            kind = details.get("error", {}).get("type")
             return {"error": {"type": kind, "message": WITHHELD}}
+        return told
 
     def tell(self, entry: Entry) -> None:
         """Call `on_transition`; what it raises is logged and goes no further."""
         if self.on_transition is None:
             return
-        change = StateChange(
-            entry.state,
-            datetime.fromtimestamp(entry.at, UTC),
-            dict(entry.details or {}),
-            entry.instance.instance_id,
-            entry.sequence,
-        )
         try:
+            change = StateChange(
+                entry.state,
+                datetime.fromtimestamp(entry.at, UTC),
+                copy.deepcopy(entry.details or {}),  # the entry itself is still to be sent
+                entry.instance.instance_id,
+                entry.sequence,
+            )
             self.on_transition(change)
-        except Exception:
+        except BaseException:  # SystemExit as well: it would end the reporter's thread
             logger.exception("on_transition failed for %s", entry.state)
