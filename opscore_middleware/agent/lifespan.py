@@ -72,7 +72,7 @@ class WatchedLifespan:
             case "lifespan.startup.failed":
                 self._over = True
                 details = describe_startup(message.get("message", ""))
-                self._tracker.startup_failed(self._runtime.hooks.redacted(details))
+                self._runtime.startup_failed(self._runtime.hooks.redacted(details))
                 await self._flush()  # the server exits as soon as it hears
             case "lifespan.shutdown.complete" | "lifespan.shutdown.failed":
                 self._over = True

@@ -133,6 +133,12 @@ class AgentRuntime:
     def lifespan_ends(self) -> None:
         """A lifespan is over."""
         self.tracker.lifespan_ends()
+        if self._signals is not None and self.over:
+            self._signals.uninstall()
+
+    def startup_failed(self, details: dict[str, Any]) -> None:
+        """A lifespan has failed to start, and ends with that."""
+        self.tracker.startup_failed(details)
         if self._signals is not None:
             self._signals.uninstall()
 
@@ -146,6 +152,8 @@ class AgentRuntime:
         if self._courier is not None:
             self._courier.after_fork()
         self._outbox.reset()
+        if self._outbox.heard is not None:
+            self._outbox.heard.clear()
         self.cancellations.reset()
         self.lag.reset()
         self.tracker.reset()

@@ -26,7 +26,7 @@ class SignalWatch:
 
     def __init__(self, heard: Callable[[], None]) -> None:
         self._heard = heard
-        self._before: dict[int, Any] = {}
+        self._links: dict[int, _Link] = {}
 
     def install(self) -> None:
         """Chain the handlers, in the main thread only: elsewhere Python does not allow it."""
@@ -35,9 +35,10 @@ class SignalWatch:
         for number in _SIGNALS:
             before = signal.getsignal(number)
             # None: set by other than Python, and so beyond our reach.
-            if before is not None and before is not signal.SIG_IGN and before != self._handle:
-                self._before[number] = before
-                signal.signal(number, self._handle)
+            if before is None or before is signal.SIG_IGN or number in self._links:
+                continue
+            self._links[number] = link = _Link(before, self._heard)
+            signal.signal(number, link)
 
     def uninstall(self) -> None:
         """Put back what was there, unless somebody has put theirs over ours.
@@ -46,16 +47,29 @@ class SignalWatch:
         """
         if threading.current_thread() is not threading.main_thread():
             return
-        for number, before in list(self._before.items()):
-            if signal.getsignal(number) == self._handle:
-                signal.signal(number, before)
-                del self._before[number]
+        for number, link in self._links.items():
+            link.heard = _nothing
+            now: Any = signal.getsignal(number)
+            if now is link:
+                signal.signal(number, link.before)
+        self._links.clear()
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._heard()
-        before = self._before.get(number, signal.SIG_DFL)
-        if callable(before):
-            before(number, frame)
-        elif before == signal.SIG_DFL:
+
+class _Link:
+    """One place in the chain. It is never used again, so that no chain can be a ring."""
+
+    def __init__(self, before: Any, heard: Callable[[], None]) -> None:
+        self.before = before
+        self.heard = heard
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.heard()
+        if callable(self.before):
+            self.before(number, frame)
+        elif self.before == signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
+
+def _nothing() -> None:
+    """Stand in for a watch that has ended, where others still hand on to it."""
