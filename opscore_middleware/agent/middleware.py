@@ -174,12 +174,17 @@ class OpsCoreMiddleware:
             request.begins(scope.get("headers"))
         else:
             request.may_come_to_count()
-        CURRENT.set(request)
+        token = CURRENT.set(request)
         try:
             await self.app(scope, request.receive, request.send)
         except BaseException as exception:
             await request.raised(exception, scope)
             raise
+        finally:
+            try:
+                CURRENT.reset(token)  # who called us in this task may be another agent's request
+            except ValueError:
+                pass  # abandoned, and closed by the collector wherever it ran
         if not request.returned(scope):
             await request.stopped_short(scope)
 
