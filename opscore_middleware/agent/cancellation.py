@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from threading import RLock
+from typing import NamedTuple
 
 from opscore_middleware.agent.correlation import Task
 
@@ -13,7 +14,13 @@ __all__ = ["Cancellations"]
 
 logger = logging.getLogger("opscore_middleware")
 
-_Running = tuple[asyncio.AbstractEventLoop, "asyncio.Task[object]"]
+
+class Running(NamedTuple):
+    """An asyncio task that works on a task of Ops-Core's."""
+
+    task_id: str
+    loop: asyncio.AbstractEventLoop
+    task: asyncio.Task[object]
 
 
 class Cancellations:
@@ -26,59 +33,60 @@ class Cancellations:
     def __init__(self, on_cancel: Callable[[str], None] | None) -> None:
         self._on_cancel = on_cancel
         self._lock = RLock()  # reentrant, as the tracker's
-        self._running: dict[str, list[_Running]] = {}
+        self._running: list[Running] = []  # a unit each; a few, so that searching is quick
         self._done: set[str] = set()
 
     def reset(self) -> None:
         """Forget what the parent process works on, after a fork."""
         self._lock = RLock()
-        self._running = {}
+        self._running = []
+        self._done = set()
 
-    def add(self, task: Task | None) -> None:
-        """Note that the running asyncio task works on a task."""
-        if task is not None and (running := _running_here()) is not None:
+    def add(self, task: Task | None) -> Running | None:
+        """Note that the running asyncio task works on a task; what is returned ends that."""
+        running = None if task is None else _running_here(task.task_id)
+        if running is not None:
             with self._lock:
-                self._running.setdefault(task.task_id, []).append(running)
+                self._running.append(running)
+        return running
 
-    def discard(self, task: Task | None) -> None:
-        """Note that the running asyncio task has stopped working on a task."""
-        if task is None:
-            return
-        here = _running_here()
-        with self._lock:
-            left = [x for x in self._running.get(task.task_id, ()) if x != here]
-            if left:
-                self._running[task.task_id] = left
-            else:
-                self._running.pop(task.task_id, None)
+    def discard(self, running: Running | None) -> None:
+        """Note that a unit of the work is over, wherever its end is seen."""
+        if running is not None:
+            with self._lock:
+                if running in self._running:  # unless it began before a fork
+                    self._running.remove(running)
 
     def cancel(self, task_ids: Iterable[str]) -> None:
-        """Cancel the work on these tasks, each once however often it is asked for."""
-        wanted = set(task_ids)
-        for task_id in wanted - self._done:
-            self._cancel(task_id)
-        self._done = wanted
+        """Cancel the work on these tasks, each once however often it is asked for.
 
-    def _cancel(self, task_id: str) -> None:
+        Where there is none yet, the next time that it is asked for may find some.
+        """
+        wanted = set(task_ids)
+        done = {task_id for task_id in wanted - self._done if self._cancel(task_id)}
+        self._done = (self._done & wanted) | done
+
+    def _cancel(self, task_id: str) -> bool:
         if self._on_cancel is not None:
             try:
                 self._on_cancel(task_id)
-            except Exception:
+            except BaseException:  # SystemExit as well: it would end the reporter's thread
                 logger.exception("on_cancel failed for task %r", task_id)
-            return
+            return True
         with self._lock:
-            running = self._running.get(task_id, [])
-        for loop, task in running:
+            found = {(x.loop, x.task) for x in self._running if x.task_id == task_id}
+        for loop, task in found:
             try:
                 loop.call_soon_threadsafe(task.cancel)
             except RuntimeError:
                 pass  # the loop is closed, and the work with it
+        return bool(found)
 
 
-def _running_here() -> _Running | None:
+def _running_here(task_id: str) -> Running | None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return None
     task = asyncio.current_task(loop)
-    return None if task is None else (loop, task)
+    return None if task is None else Running(task_id, loop, task)

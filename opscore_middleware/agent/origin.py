@@ -21,8 +21,6 @@ class Origin:
 
     task: Task | None = None
     """The task that came with it."""
-    failed = False
-    """A tracked unit of it has failed, and that is told."""
 
     def __init__(self, runtime: AgentRuntime) -> None:
         self.runtime = runtime
@@ -31,12 +29,14 @@ class Origin:
         """Begin a tracked unit; what is returned goes to `close_unit`."""
         return self.runtime.tracker.begin()
 
-    def close_unit(self, unit: Instance, failure: dict[str, Any] | None) -> None:
-        """End a tracked unit, with the details of its failure where it failed."""
+    def close_unit(self, unit: Instance, failure: dict[str, Any] | None, *, cut_off: bool) -> None:
+        """End a tracked unit, with the details of its failure where it failed.
+
+        `cut_off` says that it neither failed nor came to its own end.
+        """
         if failure is None:
             self.runtime.tracker.end(unit)
         else:
-            self.failed = True
             self.runtime.tracker.fail(unit, failure)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 from starlette.types import Message, Receive, Scope, Send
 
 from opscore_middleware.agent.correlation import TaskPeek, find_task_in_headers
@@ -29,10 +30,14 @@ __all__ = ["WatchedRequest"]
 # Iterables that can be read more than once; another one is the server's, or the app's.
 _KEPT: Final = (list, tuple)
 
-# Answers that say "not now", which is no end of a task.
 Headers = Iterable[tuple[bytes, bytes]]
 
-_LATER: Final = frozenset({202, 429, 503})
+ACCEPTED: Final = 202
+"""The answer that acknowledges a task and ends nothing."""
+LATER: Final = frozenset({429, 503})
+"""Answers that say "not now", which is no end of a task either."""
+MOMENT: Final = 0.005
+"""Seconds for which a server is asked whether the client has left, once the app is through."""
 
 
 class WatchedRequest(Origin):
@@ -183,30 +188,48 @@ class WatchedRequest(Origin):
         if failed and leaves_with_client(exception) and not self.finished:
             failed = not await self._client_has_left()
         if failed:
-            self._fail(describe_exception(exception, scope))
+            self._fail(describe_exception(exception, scope), "failed")
         else:
             self._end(None)
 
     def returned(self, scope: Scope) -> bool:
         """Close it after the app has returned; False where `stopped_short` must."""
         status = self.status
-        if self.finished and status < 500 and not self.special:
-            self.over = True  # most requests end here
-            if self.unit is not None:
-                self.runtime.tracker.end(self.unit)
-            elif self.read is not None:
-                self.runtime.tracker.end_read(self.read)
-            return True
+        if self.finished and status < 500 and not self.special and self._plainly_over():
+            return True  # most requests end here
+        later = status in LATER
         if status >= 500:
-            self._fail(describe_status(status, scope))
+            self._fail(describe_status(status, scope), None if later else "failed")
             return True
         scanner = self.scanner
         if scanner is not None and (failure := scanner.failure()) is not None:
-            self._fail(describe_failure(failure, scope))
+            self._fail(describe_failure(failure, scope), None if later else "failed")
             return True
-        if status and not self.finished and not self.gone:
-            return False
-        self._end(None if status in _LATER else "completed" if status < 300 else "failed")
+        if not self.finished:
+            if status and not self.gone:
+                return False
+            self._end(None)
+            return True
+        open_ = later or status == ACCEPTED
+        self._end(None if open_ else "completed" if status < 300 else "failed")
+        return True
+
+    def _plainly_over(self) -> bool:
+        """Close it where there is nothing to tell of its end; False where there is, after all."""
+        tracker = self.runtime.tracker
+        tracker.lock.acquire()
+        try:
+            if self.special:
+                return False  # another thread has just opened a tracked unit
+            self.over = True
+            if self.unit is not None:
+                tracker.end(self.unit)
+                self.unit = None
+            elif self.read is not None:
+                tracker.end_read(self.read)
+                self.read = None
+        finally:
+            tracker.lock.release()
         return True
 
     async def stopped_short(self, scope: Scope) -> None:
@@ -214,12 +237,12 @@ class WatchedRequest(Origin):
         if await self._client_has_left():
             self._end(None)
         else:
-            self._fail(describe_unfinished(scope))
+            self._fail(describe_unfinished(scope), "failed")
 
-    def _fail(self, details: dict[str, Any]) -> None:
+    def _fail(self, details: dict[str, Any], task_state: str | None) -> None:
         if self.failure is None:
             self.failure = self.runtime.hooks.redacted(details)
-        self._end(None if self.status in _LATER else "failed")
+        self._end(task_state)
 
     def _end(self, task_state: str | None) -> None:
         with self.runtime.tracker.lock:
@@ -233,11 +256,13 @@ class WatchedRequest(Origin):
         unit, self.unit = self.unit, None
         read, self.read = self.read, None
         failure, self.failure = self.failure, None
-        told = self._task_details(self.task_state)
         tracker = self.runtime.tracker
+        if read is not None and self.task is not None:
+            unit, read = tracker.promote(read, self.task.details()), None
+        told = self._end_of_task()
         if failure is not None:
             if unit is not None:
-                tracker.fail(unit, failure | (told or {}))
+                tracker.fail(unit, failure | (told or {}), insist=told is not None)
             elif read is not None:
                 tracker.fail_read(read, failure)
         elif unit is not None:
@@ -245,10 +270,13 @@ class WatchedRequest(Origin):
         elif read is not None:
             tracker.end_read(read)
 
-    def _task_details(self, ended: str | None) -> dict[str, Any] | None:
-        if self.task is None or ended is None:
+    def _end_of_task(self) -> dict[str, Any] | None:
+        """Return what is told of the end of its task: once, whatever is tracked afterwards."""
+        task, ended = self.task, self.task_state
+        if task is None or ended is None:
             return None
-        return {**self.task.details(), "opscore_task_state": ended}
+        self.task = None
+        return {**task.details(), "opscore_task_state": ended}
 
     # --- what is tracked within ------------------------------------------------------------------
 
@@ -266,31 +294,34 @@ class WatchedRequest(Origin):
                 )
             return self.unit
 
-    def close_unit(self, unit: Instance, failure: dict[str, Any] | None) -> None:
+    def close_unit(self, unit: Instance, failure: dict[str, Any] | None, *, cut_off: bool) -> None:
         """End a tracked unit; the last one of a request that is over closes it.
 
-        One that outlives the request says how its task ended, not the response.
+        One that outlives the request says how its task ended, not the response; one that was cut
+        off has not ended it.
         """
         with self.runtime.tracker.lock:
             self.tracked -= 1
             if self.failure is None:
                 self.failure = failure
             if self.over and not self.tracked:
-                self.task_state = "completed" if self.failure is None else "failed"
+                ended = None if cut_off else "completed"
+                self.task_state = ended if self.failure is None else "failed"
                 self._close()
 
     async def _client_has_left(self) -> bool:
-        """Ask the server, now that the app asks no more; a client that stays costs no wait.
+        """Ask the server, now that the app asks no more; a client that stays costs a moment.
 
         Raises nothing: the app's own exception is on its way.
         """
-        message: Message = {"type": ""}
         try:
-            with anyio.move_on_after(0, shield=True):
-                while message["type"] != "http.disconnect":
-                    message = await self._receive()
+            with anyio.move_on_after(MOMENT, shield=True):
+                while (await self._receive())["type"] != "http.disconnect":
+                    # Middleware that has read the body may repeat it for ever, without a pause.
+                    await anyio.lowlevel.checkpoint()
+                return True
         except Exception:
             return False
         except BaseException:
             return True  # cancelled: whoever asked for this request has no more use for it
-        return bool(message["type"] == "http.disconnect")
+        return False

@@ -43,6 +43,11 @@ def track(name: Any = None) -> Any:
     """
     if callable(name):
         return Tracked(None)(name)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(
+            f"track() takes a name or a function, not {name!r}. Where it stands above @classmethod "
+            "or @property, put it below."
+        )
     return Tracked(name)
 
 
@@ -85,7 +90,7 @@ class Tracked:
 
     def __call__(self, function: F) -> F:
         """Return the function with each of its calls counted as one unit."""
-        name = self._name or function.__qualname__
+        name = self._name or str(getattr(function, "__qualname__", type(function).__qualname__))
         wrapper: Any = _WRAPPERS[_kind(function)](function, name)
         return cast("F", functools.wraps(function)(wrapper))
 
@@ -93,22 +98,23 @@ class Tracked:
 class _Unit:
     """One tracked piece of work, from its begin to its end."""
 
-    __slots__ = ("_name", "_origin", "_unit")
+    __slots__ = ("_name", "_origin", "_running", "_unit")
 
     def __init__(self, origin: Origin, name: str | None) -> None:
         self._origin = origin
         self._name = name
         self._unit = origin.open_unit()
-        origin.runtime.cancellations.add(origin.task)
+        self._running = origin.runtime.cancellations.add(origin.task)
 
     def end(self, exception: BaseException | None) -> None:
         origin = self._origin
-        origin.runtime.cancellations.discard(origin.task)
+        origin.runtime.cancellations.discard(self._running)
         failure = None
         if exception is not None and is_failure(exception):
             details = describe_unit(exception, self._name)
             failure = origin.runtime.hooks.redacted(details)
-        origin.close_unit(self._unit, failure)
+        cut_off = exception is not None and failure is None
+        origin.close_unit(self._unit, failure, cut_off=cut_off)
 
 
 def _begin(name: str | None) -> _Unit | None:
@@ -158,19 +164,19 @@ def _around_async_generator(function: Callable[..., Any], name: str) -> Callable
         generator = function(*args, **kwargs)
         with track(name):
             try:
-                sent = None
+                step = generator.__anext__()
                 while True:
                     try:
-                        item = await generator.asend(sent)
+                        item = await step
                     except StopAsyncIteration:
                         return
                     try:
                         sent = yield item
+                        step = generator.asend(sent)
                     except GeneratorExit:
                         raise
                     except BaseException as thrown:
-                        await generator.athrow(thrown)
-                        sent = None
+                        step = generator.athrow(thrown)
             finally:
                 await generator.aclose()
 

@@ -165,14 +165,13 @@ class Tracker:
     # `with` on a lock costs twice what these two calls do, and they run in every request.
 
     def begin(self, details: dict[str, Any] | None = None) -> Instance:
-        """Open a unit of work; `details` are told even where the agent is active already."""
+        """Open a unit of work; `details` are told even where the state stays as it is."""
         self.lock.acquire()
         try:
             self._in_flight += 1
-            if self._in_flight == 1:
-                node = self._node.began
-                if node is not None:
-                    self._enter(node, details)
+            node = self._node.began if self._in_flight == 1 else None
+            if node is not None:
+                self._enter(node, details)
             elif details is not None:
                 self._restate(details)
             return self.instance
@@ -182,7 +181,7 @@ class Tracker:
     def end(self, unit: Instance, details: dict[str, Any] | None = None) -> None:
         """Close a unit that ended well, or whose failure is nobody's fault here.
 
-        `details` are told even where others keep the agent active.
+        `details` are told even where the state stays as it is.
         """
         self.lock.acquire()
         try:
@@ -202,12 +201,15 @@ class Tracker:
             if details is not None and self._sequence:
                 self._restate(details)
 
-    def fail(self, unit: Instance, details: dict[str, Any]) -> None:
-        """Close a unit that failed."""
+    def fail(self, unit: Instance, details: dict[str, Any], *, insist: bool = False) -> None:
+        """Close a unit that failed; `insist` tells of it even where the state stays as it is."""
         with self.lock:
             if unit is self.instance:
                 self._in_flight -= 1
-                self._failed(details)
+                if insist and Cause.FAILED not in self._node.after:
+                    self._restate(details)
+                else:
+                    self._failed(details)
 
     def begin_read(self) -> Read:
         """Open a unit that counts only once it has lasted for `read_grace`."""

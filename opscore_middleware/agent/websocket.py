@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opscore_middleware.agent.origin import CURRENT, Origin
 from opscore_middleware.agent.outbox import Instance
-from opscore_middleware.agent.outcome import describe_exception, is_failure, leaves_with_client
+from opscore_middleware.agent.outcome import describe_exception, is_failure
 from opscore_middleware.agent.runtime import AgentRuntime
 
 __all__ = ["WatchedWebSocket"]
@@ -16,11 +18,15 @@ class WatchedWebSocket(Origin):
     """Stands between the server and the app for one connection.
 
     A message is work from the moment when the app gets it until it asks for the next; with
-    `by_connection` the whole connection is, from the moment when the app has accepted it.
+    `by_connection` the whole connection is, from the moment when the app has accepted it. What
+    fails within it is told at its end.
     """
 
     unit: Instance | None = None
+    failure: dict[str, Any] | None = None
+    """The first failure of a tracked unit within the message or connection."""
     gone = False
+    """The client has left."""
 
     def __init__(self, runtime: AgentRuntime, *, by_connection: bool) -> None:
         super().__init__(runtime)
@@ -43,29 +49,47 @@ class WatchedWebSocket(Origin):
             return message
 
         async def watched_send(message: Message) -> None:
-            if message["type"] == "websocket.accept" and self._by_connection:
+            accepts = message["type"] == "websocket.accept"
+            if accepts and self._by_connection and self.unit is None:
                 self.unit = self._tracker.begin()
-            await send(message)
+            try:
+                await send(message)
+            except OSError:
+                self.gone = True  # what ASGI asks servers to raise then
+                raise
 
         try:
             await app(scope, watched_receive, watched_send)
         except BaseException as exception:
-            if is_failure(exception) and not self.gone and not leaves_with_client(exception):
+            if is_failure(exception) and not self.gone:
                 self._fail(exception, scope)
             self._end()
             raise
         self._end()
 
+    def close_unit(self, unit: Instance, failure: dict[str, Any] | None, *, cut_off: bool) -> None:
+        """End a tracked unit; a failure within a message is the message's, and told with it."""
+        with self._tracker.lock:
+            if failure is None or self.unit is None:
+                super().close_unit(unit, failure, cut_off=cut_off)
+            else:
+                self.failure = self.failure or failure
+                self._tracker.end(unit)
+
     def _end(self) -> None:
-        unit, self.unit = self.unit, None
-        if unit is not None:
-            self._tracker.end(unit)
+        with self._tracker.lock:
+            unit, self.unit = self.unit, None
+            failure, self.failure = self.failure, None
+            if unit is None:
+                return
+            if failure is None:
+                self._tracker.end(unit)
+            else:
+                self._tracker.fail(unit, failure)
 
     def _fail(self, exception: BaseException, scope: Scope) -> None:
-        unit, self.unit = self.unit, None
-        if not self.failed:
-            details = self.runtime.hooks.redacted(describe_exception(exception, scope))
-            # A connection that fails between two messages has failed, too.
-            self._tracker.fail(self._tracker.begin() if unit is None else unit, details)
-        elif unit is not None:
-            self._tracker.end(unit)
+        details = self.runtime.hooks.redacted(describe_exception(exception, scope))
+        with self._tracker.lock:
+            self.failure = self.failure or details
+            if self.unit is None:
+                self.unit = self._tracker.begin()  # it has failed between two messages
