@@ -14,6 +14,7 @@
     │   ├── MissingSignature        401  it carries no signature or no timestamp
     │   ├── InvalidSignature        401  the signature fits none of the secrets
     │   └── StaleSignature          401  signed too long ago, or too far ahead
+    ├── Forbidden                   403  a key that opens something else
     ├── AgentNotFound               404  nobody by that id
     ├── SessionNotFound             404  no session with that id
     ├── Conflict                    409  the request contradicts what is so already
@@ -22,7 +23,9 @@
     ├── AgentDeregistered           410  known once, taken out on purpose
     ├── BodyTooLarge                413  more bytes than the server reads
     ├── ValidationFailed            422  the body does not have the documented shape
+    ├── Overloaded                  429  more waits to be written than the server takes on
     ├── StoreUnavailable            503  the database cannot be used right now
+    ├── NotReady                    503  the server cannot do its work yet, or not any more
     └── RemoteError                      what another server answered, for callers of a client
         ├── RemoteUnavailable            it did not answer at all
         ├── AgentNameTaken               AgentKit has an agent by that name already
@@ -46,6 +49,7 @@ __all__ = [
     "BodyTooLarge",
     "ConfigurationError",
     "Conflict",
+    "Forbidden",
     "InvalidCursor",
     "InvalidEventType",
     "InvalidInput",
@@ -54,7 +58,9 @@ __all__ = [
     "MessageRefused",
     "MissingExtra",
     "MissingSignature",
+    "NotReady",
     "OpsCoreError",
+    "Overloaded",
     "RemoteError",
     "RemoteUnavailable",
     "SessionEnded",
@@ -135,6 +141,13 @@ class Unauthorized(OpsCoreError):
 
     code = "unauthorized"
     status = 401
+
+
+class Forbidden(OpsCoreError):
+    """The key is this server's, and does not open what was asked for."""
+
+    code = "forbidden"
+    status = 403
 
 
 class WebhookRefused(OpsCoreError):
@@ -226,10 +239,28 @@ class ValidationFailed(OpsCoreError):
         self.errors = errors
 
 
+class Overloaded(OpsCoreError):
+    """More waits to be written than the server takes on; nothing of the request was read."""
+
+    code = "overloaded"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: int, **context: Any) -> None:
+        super().__init__(message, retry_after=retry_after, **context)
+        self.retry_after = retry_after
+
+
 class StoreUnavailable(OpsCoreError):
     """The database cannot be used right now; trying again later may help."""
 
     code = "store_unavailable"
+    status = 503
+
+
+class NotReady(OpsCoreError):
+    """The server is there, and cannot do its work right now."""
+
+    code = "not_ready"
     status = 503
 
 

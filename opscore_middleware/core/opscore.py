@@ -14,7 +14,7 @@ from opscore_middleware.core.lifecycle import (
     prepare_report,
     state_from_record,
 )
-from opscore_middleware.core.liveness import Watermark
+from opscore_middleware.core.liveness import DEAF_AFTER, Watermark
 from opscore_middleware.core.models import (
     Agent,
     AgentQuery,
@@ -46,7 +46,7 @@ from opscore_middleware.core.sessions import (
     changed,
 )
 from opscore_middleware.core.store import Store
-from opscore_middleware.errors import AgentNotFound, SessionExists
+from opscore_middleware.errors import AgentNotFound, NotReady, SessionExists
 
 __all__ = ["OpsCore"]
 
@@ -67,13 +67,28 @@ class OpsCore:
         self._clock = clock
         self._extra_states = check_extra_states(extra_states)
         self._mark: Watermark | None = None
+        self._ticked_at: int | None = None
 
     async def tick(self) -> None:
         """Note that Ops-Core is listening; to be called each second while it is.
 
         Silence of agents counts only as long as this goes on, so without it nobody is ever lost.
         """
-        self._mark = await self.store.watermark(now=self._clock())
+        now = self._clock()
+        self._mark = await self.store.watermark(now=now)
+        self._ticked_at = now
+
+    async def check_ready(self) -> None:
+        """Return when Ops-Core can do its work: it listens, and its store answers.
+
+        Raises `NotReady` or `StoreUnavailable`, saying why not.
+        """
+        if self._ticked_at is None or self._clock() - self._ticked_at > DEAF_AFTER:
+            raise NotReady(
+                "Ops-Core has not noted for more than five seconds that it is listening; its log "
+                "has the reason under loop_failed, if there is one."
+            )
+        await self.store.ping()
 
     # --- agents ----------------------------------------------------------------------------------
 

@@ -47,6 +47,10 @@ class Store(Protocol):
         """Write what was accepted and let go of every file, thread and socket. Idempotent."""
         ...
 
+    async def ping(self) -> None:
+        """Return once the database has answered on the way that writes take."""
+        ...
+
     async def register(
         self, registration: Registration, *, new_id: str, now: int, once: Once | None = None
     ) -> Registered | None:

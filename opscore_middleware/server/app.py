@@ -57,15 +57,17 @@ class _App(FastAPI):
         self.state.opscore = opscore
         self.state.webhook = webhook
         self.state.started = time.monotonic()
+        self.state.ingest = Ingest(
+            opscore,
+            max_body_bytes=settings.max_body_bytes,
+            max_batch_bytes=settings.max_batch_bytes,
+            max_pending=settings.max_pending,
+        )
         key = settings.api_key
         self._gate = Gate(
             super().__call__,
             guard=Guard(None if key is None else key.get_secret_value()),
-            ingest=Ingest(
-                opscore,
-                max_body_bytes=settings.max_body_bytes,
-                max_batch_bytes=settings.max_batch_bytes,
-            ),
+            ingest=self.state.ingest,
             max_body_bytes=settings.max_body_bytes,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
@@ -13,7 +14,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from opscore_middleware.errors import OpsCoreError, ValidationFailed
+from opscore_middleware.errors import OpsCoreError, Overloaded, ValidationFailed
 from opscore_middleware.server.logs import get_logger
 
 __all__ = [
@@ -86,6 +87,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         410: "Deregistered on purpose",
         413: "The body is too large",
         422: "Not the documented shape",
+        429: "Too much is waiting to be written",
         503: "The database cannot be used right now",
     }
     return {
@@ -122,7 +124,7 @@ def answer_to(error: Exception) -> Answer:
             error.status,
             error.code,
             error.message,
-            headers=_HEADERS.get(error.status, ()),
+            headers=_headers(error),
             **error.context,
         )
     error_id = uuid.uuid4().hex
@@ -135,9 +137,17 @@ def answer_to(error: Exception) -> Answer:
     )
 
 
+def _headers(error: OpsCoreError) -> Sequence[tuple[bytes, bytes]]:
+    if isinstance(error, Overloaded):
+        return ((b"retry-after", b"%d" % error.retry_after),)
+    return _HEADERS.get(error.status, ())
+
+
 def refuse(event: str, scope: Scope, answer: Answer) -> Answer:
     """Log that a request is refused, and return the answer that says so."""
-    log.info(
+    # Too much load is told of as it begins and ends: a line for each would be more of it.
+    log.log(
+        logging.DEBUG if answer.code == Overloaded.code else logging.INFO,
         event,
         code=answer.code,
         status=answer.status,

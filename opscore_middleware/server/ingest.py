@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from opscore_middleware.core.models import Batch, Heartbeat, StateAccepted, StateReport
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.server.body import parse, read
+from opscore_middleware.server.load import Waiting
 from opscore_middleware.server.logs import get_logger
 
 __all__ = ["Ingest", "Target", "target"]
@@ -51,9 +52,15 @@ class Ingest:
         opscore: the use cases.
         max_body_bytes: bounds the body of a single report, and of a heartbeat.
         max_batch_bytes: bounds the body of a batch.
+        max_pending: bounds how many reports wait to be written, and how many heartbeats.
     """
 
-    def __init__(self, opscore: OpsCore, *, max_body_bytes: int, max_batch_bytes: int) -> None:
+    def __init__(
+        self, opscore: OpsCore, *, max_body_bytes: int, max_batch_bytes: int, max_pending: int
+    ) -> None:
+        # Apart, so that no flood of reports makes agents look silent.
+        self.reports = Waiting("reports", max_pending)
+        self.heartbeats = Waiting("heartbeats", max_pending)
         self._opscore = opscore
         self._max_body_bytes = max_body_bytes
         self._max_batch_bytes = max_batch_bytes
@@ -69,25 +76,41 @@ class Ingest:
 
     async def _report(self, agent_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one report and answer 202 once it is on disk."""
+        self.reports.check()
         body = await read(scope["headers"], receive, self._max_body_bytes)
         report = parse(_REPORT, body)
-        await self._opscore.report(agent_id, report)
+        self.reports.add(1)
+        try:
+            await self._opscore.report(agent_id, report)
+        finally:
+            self.reports.remove(1)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("report_accepted", agent_id=agent_id, state=report.state)
         await _answer(202, _ACCEPTED, send)
 
     async def _batch(self, agent_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Take several reports, all or none, and answer 202 once they are on disk."""
+        self.reports.check()
         body = await read(scope["headers"], receive, self._max_batch_bytes)
-        batch = parse(_BATCH, body)
-        outcome = await self._opscore.report_batch(agent_id, batch.reports)
+        reports = parse(_BATCH, body).reports
+        self.reports.add(len(reports))
+        try:
+            outcome = await self._opscore.report_batch(agent_id, reports)
+        finally:
+            self.reports.remove(len(reports))
         log.debug("reports_accepted", agent_id=agent_id, accepted=outcome.accepted)
         await _answer(202, to_json(outcome), send)
 
     async def _heartbeat(self, agent_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Note that an instance lives, and tell it what is known of it."""
+        self.heartbeats.check()
         body = await read(scope["headers"], receive, self._max_body_bytes)
-        answer = await self._opscore.heartbeat(agent_id, parse(_BEAT, body))
+        beat = parse(_BEAT, body)
+        self.heartbeats.add(1)
+        try:
+            answer = await self._opscore.heartbeat(agent_id, beat)
+        finally:
+            self.heartbeats.remove(1)
         await _answer(200, to_json(answer), send)
 
 

@@ -70,7 +70,7 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
         "Answers once the report is on disk. A repeat, by instance and sequence, changes nothing.",
         StateReport,
         (202, StateAccepted),
-        responses(400, 404, 410, 413, 422),
+        responses(400, 404, 410, 413, 422, 429),
     )
     batch = paths.setdefault(_BATCH, {})
     batch["post"] = _operation(
@@ -79,7 +79,7 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
         "All are taken or none.",
         Batch,
         (202, BatchAccepted),
-        responses(400, 404, 410, 413, 422),
+        responses(400, 404, 410, 413, 422, 429),
     )
     beat = paths.setdefault(_HEARTBEAT, {})
     beat["post"] = _operation(
@@ -88,7 +88,7 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
         "Never changes a state. The answer is what Ops-Core knows of the instance.",
         Heartbeat,
         (200, HeartbeatAnswer),
-        responses(404, 410, 413, 422),
+        responses(404, 410, 413, 422, 429),
     )
     return schema
 

@@ -26,8 +26,9 @@ class Settings(BaseSettings):
     """Everything the server is configured with, checked. Keys and secrets show in no repr.
 
     `max_body_bytes` bounds the body of every request but a batch, `max_batch_bytes` that of a
-    batch. Without a key the server is open to whoever reaches it. `webhook_secret` holds one
-    secret, or several separated by commas while they are changed.
+    batch, `max_pending` how many reports wait to be written, and how many heartbeats. Without a
+    key the server is open to whoever reaches it. `webhook_secret` holds one secret, or several
+    separated by commas while they are changed.
     """
 
     model_config = SettingsConfigDict(
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     extra_states: Annotated[frozenset[str], NoDecode] = frozenset()
     max_body_bytes: int = Field(default=MIB, ge=1024)
     max_batch_bytes: int = Field(default=8 * MIB, ge=1024)
+    max_pending: int = Field(default=4096, ge=1)
     webhook_secret: SecretStr | None = None
     webhook_insecure: bool = False
     agentkit_api_url: str | None = Field(default=None, validation_alias="AGENTKIT_API_URL")

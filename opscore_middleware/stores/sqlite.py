@@ -63,6 +63,9 @@ class SqliteStore:
     async def close(self) -> None:
         await asyncio.to_thread(self._close)
 
+    async def ping(self) -> None:
+        await self._open_writer().run(lambda connection: connection.execute("SELECT 1").fetchone())
+
     # --- agents ----------------------------------------------------------------------------------
 
     async def register(

@@ -39,7 +39,7 @@ def test_nothing_but_the_open_paths_answers_without_the_key(
 
 
 @pytest.mark.parametrize(
-    "path", ["/health", "/docs", "/openapi.json", "/docs/assets/swagger-ui.css"]
+    "path", ["/health", "/ready", "/docs", "/openapi.json", "/docs/assets/swagger-ui.css"]
 )
 def test_the_open_paths_need_no_key(locked: TestClient, path: str) -> None:
     assert locked.get(path).status_code == 200

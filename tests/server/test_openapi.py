@@ -21,7 +21,7 @@ def test_the_report_routes_are_documented_with_their_bodies_and_refusals(
         body = operation["requestBody"]["content"]["application/json"]["schema"]
         assert body == {"$ref": f"#/components/schemas/{model}"}
         assert sorted(operation["responses"]) == [
-            *("202", "400", "401", "404", "410", "413", "422", "503")
+            *("202", "400", "401", "404", "410", "413", "422", "429", "503")
         ]
     report = document["components"]["schemas"]["StateReport"]["properties"]
     assert {"agentId", "timestamp", "state", "instanceId", "sequence"} <= set(report)
@@ -31,6 +31,7 @@ def test_every_route_is_listed_with_its_methods(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {(method, path) for path, operations in paths.items() for method in operations} == {
         ("get", "/health"),
+        ("get", "/ready"),
         ("get", "/v1/opscore/agent/{agentId}/state"),
         ("post", "/v1/opscore/agent/{agentId}/state"),
         ("post", "/v1/opscore/agent/{agentId}/states"),
@@ -52,7 +53,8 @@ def test_the_document_says_that_a_key_is_needed_and_where_it_is_not(client: Test
     document = client.get("/openapi.json").json()
     (needed,) = document["security"]
     assert document["components"]["securitySchemes"][next(iter(needed))]["scheme"] == "bearer"
-    assert document["paths"]["/health"]["get"]["security"] == []
+    for path in ("/health", "/ready"):
+        assert document["paths"][path]["get"]["security"] == []
 
 
 def test_every_operation_has_a_name_of_its_own(client: TestClient) -> None:
