@@ -18,7 +18,8 @@ class WatchedLifespan:
 
     It is flushed twice at the end, each for half of `EXIT_PATIENCE` at most: before the app hears
     of the shutdown, since some exit hard within it, and before the server hears that it is
-    complete, since on SIGTERM nothing of ours runs after that.
+    complete, since on SIGTERM nothing of ours runs after that. A start that fails is flushed once,
+    for all of it.
     """
 
     def __init__(self, app: ASGIApp, runtime: AgentRuntime) -> None:
@@ -73,14 +74,14 @@ class WatchedLifespan:
                 self._over = True
                 details = describe_startup(message.get("message", ""))
                 self._runtime.startup_failed(self._runtime.hooks.redacted(details))
-                await self._flush()  # the server exits as soon as it hears
+                # The server exits as soon as it hears, some without a word to the interpreter.
+                await self._flush(EXIT_PATIENCE)
             case "lifespan.shutdown.complete" | "lifespan.shutdown.failed":
                 self._over = True
                 self._runtime.lifespan_ends()
                 await self._flush()
 
-    async def _flush(self) -> None:
-        patience = EXIT_PATIENCE / 2
+    async def _flush(self, patience: float = EXIT_PATIENCE / 2) -> None:
         try:
             # A limiter of its own: the app's blocking endpoints may hold every thread of the pool.
             await anyio.to_thread.run_sync(

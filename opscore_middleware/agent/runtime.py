@@ -62,6 +62,7 @@ class AgentRuntime:
         self.lag = LoopLag()
         self._signals = SignalWatch(self._asked_to_end) if settings.handle_signals else None
         self._ending = False
+        self._start_failed = False
         self._named: Named | None = None
         self._outbox = outbox = Outbox()
         if self.hooks.on_transition is not None:
@@ -99,6 +100,11 @@ class AgentRuntime:
         return self.tracker.state is AgentState.FINISHED
 
     @property
+    def has_spoken(self) -> bool:
+        """Whether its last word was waited for already, so that the exit need not wait again."""
+        return self.over or (self._start_failed and self.tracker.state is AgentState.ERROR)
+
+    @property
     def introduced(self) -> bool:
         """Whether it has seen its app; an inner one of two around an app never does."""
         return self._named is not None
@@ -125,6 +131,7 @@ class AgentRuntime:
 
     def lifespan_begins(self) -> None:
         """A lifespan starts, in the loop that runs."""
+        self._start_failed = False
         self.tracker.lifespan_begins()
         self.lag.attach()
         if self._signals is not None:
@@ -138,6 +145,7 @@ class AgentRuntime:
 
     def startup_failed(self, details: dict[str, Any]) -> None:
         """A lifespan has failed to start, and ends with that."""
+        self._start_failed = True
         self.tracker.startup_failed(details)
         if self._signals is not None:
             self._signals.uninstall()
@@ -207,7 +215,7 @@ def _at_exit() -> None:
     """Say the last word where no lifespan has said it; all agents share one patience."""
     until = time.monotonic() + EXIT_PATIENCE
     # Who has said its last word has had its patience at the end of its lifespan.
-    speaking = [runtime for runtime in _running if runtime.reporter.alive and not runtime.over]
+    speaking = [r for r in _running if r.reporter.alive and not r.has_spoken]
     for runtime in speaking:
         runtime.tracker.process_ends()
     for runtime in speaking:
