@@ -7,7 +7,7 @@ it. All times are microseconds since the Unix epoch, UTC.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import (
@@ -22,8 +22,9 @@ from opscore_middleware.core.models import (
     Transition,
 )
 from opscore_middleware.core.sessions import Session
+from opscore_middleware.core.watch import EventRecord
 
-__all__ = ["Registered", "Store"]
+__all__ = ["Registered", "Store", "WakingStore"]
 
 
 class Registered(NamedTuple):
@@ -125,6 +126,25 @@ class Store(Protocol):
         """List an agent's transitions by event id; `after` is the last id of the page before."""
         ...
 
+    async def events(
+        self, *, after: int, limit: int, max_size: int, agent_id: str | None = None
+    ) -> Sequence[EventRecord]:
+        """List the events of all agents, or of one, whose ids are above `after`, by id.
+
+        At most `limit` of them, and fewer where their details come to more than `max_size`
+        characters, but never none where there is one. Ids become visible in their order: whoever
+        has seen one will find no new one below it. Ids may be left out.
+        """
+        ...
+
+    async def first_event_id(self) -> int:
+        """Return the lowest id of the events that are kept, the next one to come when none is."""
+        ...
+
+    async def last_event_id(self) -> int:
+        """Return the highest id that an event was ever given, 0 when none was."""
+        ...
+
     async def start_session(self, session: Session) -> tuple[Session, bool]:
         """Keep a new session; where its id is known, return the one that is kept instead.
 
@@ -151,4 +171,17 @@ class Store(Protocol):
         self, *, agent_id: str | None, state: str | None, after: tuple[int, str] | None, limit: int
     ) -> Sequence[Session]:
         """List sessions, newest first, by (created_at in microseconds, id), `after` that pair."""
+        ...
+
+
+@runtime_checkable
+class WakingStore(Protocol):
+    """What a store may offer beyond its verbs: to wake whoever waits for events."""
+
+    async def wait_for_events(self, timeout: float) -> None:
+        """Return when there may be new events, at the latest after `timeout` seconds.
+
+        For one caller at a time. What came since the last return counts, so that nothing slips
+        between a look and the next wait; returning for nothing is fine.
+        """
         ...

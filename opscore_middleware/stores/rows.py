@@ -11,12 +11,14 @@ from pydantic_core import to_json
 from opscore_middleware.core.clock import from_micros
 from opscore_middleware.core.models import AgentRecord, InstanceRecord, Transition
 from opscore_middleware.core.sessions import Session, SessionState
+from opscore_middleware.core.watch import EventRecord
 
 __all__ = [
     "NO_INSTANCE",
     "Row",
     "agent_record",
     "agent_records",
+    "event_record",
     "instance_record",
     "session",
     "stored_json",
@@ -87,6 +89,24 @@ def transition(row: Row, *, agent_id: str) -> Transition:
         details=_loaded(row["details"]),
         timestamp=from_micros(row["timestamp"]),
         received_at=from_micros(row["received_at"]),
+        instance_id=row["instance_id"] or None,
+        sequence=row["sequence"],
+        coalesced=row["coalesced"],
+        errors=row["errors"],
+    )
+
+
+def event_record(row: Row) -> EventRecord:
+    """Read a row of `events` that carries its instance's id and its agent."""
+    return EventRecord(
+        event_id=row["event_id"],
+        agent_id=row["agent_id"],
+        agent_name=row["agent_name"],
+        capabilities=tuple(json.loads(row["capabilities"])),
+        state=row["state"],
+        details=row["details"],
+        timestamp=row["timestamp"],
+        received_at=row["received_at"],
         instance_id=row["instance_id"] or None,
         sequence=row["sequence"],
         coalesced=row["coalesced"],

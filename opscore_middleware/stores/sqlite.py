@@ -22,8 +22,15 @@ from opscore_middleware.core.models import (
 )
 from opscore_middleware.core.sessions import Session
 from opscore_middleware.core.store import Registered
+from opscore_middleware.core.watch import EventRecord
 from opscore_middleware.errors import StoreUnavailable
-from opscore_middleware.stores import sqlite_agents, sqlite_liveness, sqlite_sessions
+from opscore_middleware.stores import (
+    sqlite_agents,
+    sqlite_events,
+    sqlite_liveness,
+    sqlite_sessions,
+)
+from opscore_middleware.stores.bell import Bell
 from opscore_middleware.stores.sqlite_file import SqliteFile
 from opscore_middleware.stores.sqlite_readers import SqliteReaders
 from opscore_middleware.stores.sqlite_writer import SqliteWriter
@@ -53,6 +60,7 @@ class SqliteStore:
         self._file = SqliteFile(path, busy_timeout=busy_timeout)
         self._writer: SqliteWriter | None = None
         self._readers: SqliteReaders | None = None
+        self._bell = Bell()
 
     def __repr__(self) -> str:
         return f"SqliteStore({self._file.path!r})"
@@ -127,6 +135,31 @@ class SqliteStore:
             partial(sqlite_agents.history, agent_id=agent_id, order=order, after=after, limit=limit)
         )
 
+    # --- events ----------------------------------------------------------------------------------
+
+    async def events(
+        self, *, after: int, limit: int, max_size: int, agent_id: str | None = None
+    ) -> Sequence[EventRecord]:
+        return await self._reads().run(
+            partial(
+                sqlite_events.events,
+                after=after,
+                limit=limit,
+                max_size=max_size,
+                agent_id=agent_id,
+            )
+        )
+
+    async def first_event_id(self) -> int:
+        return await self._reads().run(sqlite_events.first_event_id)
+
+    async def last_event_id(self) -> int:
+        return await self._reads().run(sqlite_events.last_event_id)
+
+    async def wait_for_events(self, timeout: float) -> None:
+        # One process writes to the file, so what it has committed is all there is.
+        await self._bell.wait(timeout)
+
     # --- sessions --------------------------------------------------------------------------------
 
     async def start_session(self, session: Session) -> tuple[Session, bool]:
@@ -167,7 +200,9 @@ class SqliteStore:
 
     def _open(self) -> None:
         connection = self._file.open()
-        self._writer = SqliteWriter(connection, explain=self._file.unavailable)
+        self._writer = SqliteWriter(
+            connection, explain=self._file.unavailable, reported=self._bell.ring
+        )
         if not self._file.in_memory:
             self._readers = SqliteReaders(self._file.connect, explain=self._file.unavailable)
 

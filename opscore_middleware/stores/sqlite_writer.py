@@ -53,11 +53,15 @@ class SqliteWriter:
     Args:
         connection: used by this thread alone, and closed by it.
         explain: turns a database's failure into `StoreUnavailable`; None for other errors.
+        reported: called from the thread after each commit that may have brought events.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, explain: Explain) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, *, explain: Explain, reported: Callable[[], None]
+    ) -> None:
         self._connection = connection
         self._explain = explain
+        self._reported = reported
         self._reports = ReportWriter(connection)
         self._callers: SimpleQueue[_Caller | None] = SimpleQueue()
         self._asking = threading.Lock()  # nobody may ask after the thread was told to end
@@ -113,6 +117,8 @@ class SqliteWriter:
         except Exception as error:  # whatever it is, each caller has to hear of it
             self._roll_back()
             return [(caller.future, self._failure(error)) for caller in callers]
+        if any(isinstance(caller, _Reports) for caller in callers):
+            self._reported()
         return answers
 
     def _perform(self, callers: list[_Caller]) -> _Answers:
