@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request
 
@@ -13,6 +13,29 @@ from opscore_middleware.server.webhook import Webhook
 __all__ = ["WebhookTaken", "router"]
 
 router = APIRouter(tags=["agentkit"])
+
+# What is read of it; AgentKit may send more.
+_TEXT: Final = {"type": "string"}
+_BODY: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["event_type", "agent_details"],
+    "properties": {
+        "event_type": {"type": "string", "examples": ["REGISTER", "DEREGISTER"]},
+        "agent_details": {
+            "type": "object",
+            "required": ["agentId"],
+            "properties": {
+                "agentId": _TEXT,
+                "agentName": _TEXT,
+                "capabilities": {"type": ["array", "null"], "items": _TEXT},
+                "version": {"type": ["string", "null"]},
+                "contactEndpoint": {"type": ["string", "null"]},
+                "metadata": {"type": ["object", "null"]},
+                "registration_time": {"type": ["string", "null"], "format": "date-time"},
+            },
+        },
+    },
+}
 
 
 class WebhookTaken(Wire):
@@ -25,7 +48,10 @@ class WebhookTaken(Wire):
 @router.post(
     "/v1/opscore/internal/agent/notify",
     responses=responses(400, 413, 422),
-    openapi_extra={"security": []},
+    openapi_extra={
+        "security": [],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _BODY}}},
+    },
 )
 async def notify(request: Request) -> WebhookTaken:
     """Take AgentKit's webhook: an agent was registered there, or taken out.

@@ -1,0 +1,1 @@
+"""What nobody wrote by hand."""

@@ -1,0 +1,146 @@
+"""Whatever is sent to any route: never a 500, never an undocumented status, JSON always."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from contextlib import ExitStack
+from typing import Any, Final
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.stateful import run_state_machine_as_test
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.transport import Response
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from starlette.testclient import TestClient
+
+from tests.fuzz.support import PEER, RIGHT, app, register
+
+CHECKS: Final[list[Any]] = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+QUIETLY: Final = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+
+
+SCHEMA: Final = schemathesis.openapi.from_dict(app().openapi())
+OPERATIONS: Final = {found.ok().label: found.ok() for found in SCHEMA.get_all_operations()}
+
+
+def send(client: TestClient, case: schemathesis.Case) -> Response:
+    """Send exactly the bytes that the case describes."""
+    wanted = case.as_transport_kwargs(base_url="http://testserver", headers=RIGHT)
+    request = requests.Request(**wanted).prepare()
+    answer = client.request(
+        request.method or "GET",
+        request.url or "",
+        content=request.body,
+        headers=dict(request.headers),
+    )
+    return Response.from_any(answer)
+
+
+def fitted(case: schemathesis.Case) -> schemathesis.Case:
+    """Let path and body agree on somebody who is there, so that more than a refusal is seen."""
+    there = {"agentId": "a", "sessionId": "s"}
+    case.path_parameters = {n: there.get(n, v) for n, v in case.path_parameters.items()}
+    case.body = _agreeing(case.body)
+    return case
+
+
+def _agreeing(body: Any) -> Any:
+    match body:
+        case {"timestamp": _, "state": _}:
+            return {**body, "agentId": "a", "state": "idle"}
+        case {"reports": [*reports]}:
+            return {**body, "reports": [_agreeing(report) for report in reports]}
+        case {"event_type": _, "agent_details": _}:
+            return {**body, "event_type": "REGISTER"}
+        case {"agentId": _} if "agentName" not in body:
+            return {**body, "agentId": "a"}
+    return body
+
+
+def asked(client: TestClient, label: str, examples: int) -> None:
+    operation = OPERATIONS[label]
+    right = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    cases = right | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+
+    @settings(max_examples=examples, derandomize=True, deadline=None, suppress_health_check=QUIETLY)
+    @given(case=cases | cases.map(fitted))
+    def conforms(case: schemathesis.Case) -> None:
+        register(client)
+        case.validate_response(send(client, case), checks=CHECKS)
+
+    conforms()
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_any_request_is_answered_as_documented(client: TestClient, label: str) -> None:
+    asked(client, label, 25)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_very_many_requests_are_answered_as_documented(client: TestClient, label: str) -> None:
+    asked(client, label, 2_000)
+
+
+# --- one request after another -------------------------------------------------------------------
+
+
+class Life(SCHEMA.as_state_machine()):  # type: ignore[misc] # a base that is made at run time
+    """Follows what answers name into further requests, on an Ops-Core of its own."""
+
+    def setup(self) -> None:
+        self._stack = ExitStack()
+        # A story is told again when it is cut short, and has to go the same way.
+        numbers = itertools.count()
+        patch = self._stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers)))
+        self._client = self._stack.enter_context(
+            TestClient(app(), raise_server_exceptions=False, client=PEER)
+        )
+
+    def teardown(self) -> None:
+        self._stack.close()
+
+    def call(self, case: schemathesis.Case, **kwargs: Any) -> Response:
+        return send(self._client, case)
+
+    def validate_response(self, response: Response, case: schemathesis.Case, **kwargs: Any) -> None:
+        case.validate_response(response, checks=CHECKS)
+
+
+def test_any_story_is_answered_as_documented() -> None:
+    live(40)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_very_many_stories_are_answered_as_documented() -> None:
+    live(500)
+
+
+def live(examples: int) -> None:
+    run_state_machine_as_test(
+        Life,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=10,
+            derandomize=True,
+            deadline=None,
+            suppress_health_check=QUIETLY,
+        ),
+    )
