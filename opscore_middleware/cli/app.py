@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opscore_middleware.cli import agents, sessions
+from opscore_middleware.cli import agents, keys, sessions
 from opscore_middleware.cli.report import report
 from opscore_middleware.cli.serve import serve
 
@@ -24,6 +24,7 @@ app.command()(serve)
 app.command()(report)
 app.add_typer(agents.app, name="agents")
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(keys.app, name="keys")
 
 
 def _version(wanted: bool) -> None:

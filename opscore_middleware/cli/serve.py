@@ -36,9 +36,9 @@ def serve(
 ) -> None:
     """Run Ops-Core until it is stopped.
 
-    More settings come from the environment: OPSCORE_API_KEY (needed to listen beyond this
-    machine), OPSCORE_EXTRA_STATES, OPSCORE_MAX_BODY_BYTES, OPSCORE_MAX_BATCH_BYTES, LOG_LEVEL,
-    LOG_FORMAT (json, console or auto).
+    More settings come from the environment: OPSCORE_API_KEY or OPSCORE_API_KEYS_FILE (one is
+    needed to listen beyond this machine), OPSCORE_EXTRA_STATES, OPSCORE_MAX_BODY_BYTES,
+    OPSCORE_MAX_BATCH_BYTES, OPSCORE_MAX_PENDING, LOG_LEVEL, LOG_FORMAT (json, console or auto).
 
     Examples:
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from opscore_middleware.core import cursors
 from opscore_middleware.core.clock import Clock, from_micros, system_clock, to_micros
@@ -183,8 +183,18 @@ class OpsCore:
         """Return an agent's current state. Raises `AgentNotFound` or `AgentDeregistered`."""
         return state_from_record(await self._record(agent_id), self._mark)
 
-    async def agents(self, query: AgentQuery | None = None) -> Page[Agent]:
-        """List agents by name. Raises `InvalidCursor`."""
+    async def name_of(self, agent_id: str) -> str | None:
+        """Return the name of an agent, deregistered or not; None where there never was one."""
+        record = await self.store.get_agent(agent_id)
+        return None if record is None else record.agent_name
+
+    async def agents(
+        self, query: AgentQuery | None = None, *, sees: Callable[[str], bool] | None = None
+    ) -> Page[Agent]:
+        """List agents by name, those alone whose name `sees` says yes to.
+
+        Raises `InvalidCursor`.
+        """
         query = query or AgentQuery()
         after = cursors.name_and_id(query.cursor)
         found: list[Agent] = []
@@ -195,8 +205,12 @@ class OpsCore:
             )
             for record in records:
                 if len(found) == query.limit:
-                    return Page(items=found, next_cursor=cursors.encode(list(after or ())))
+                    # Of the last one that is shown: others may not be for the caller to know of.
+                    position = [found[-1].agent_name, found[-1].agent_id]
+                    return Page(items=found, next_cursor=cursors.encode(position))
                 after = (record.agent_name, record.agent_id)
+                if sees is not None and not sees(record.agent_name):
+                    continue
                 agent = agent_from_record(record, self._mark)
                 if query.state is None or agent.state.lower() == query.state.lower():
                     found.append(agent)

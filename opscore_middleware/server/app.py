@@ -21,6 +21,7 @@ from opscore_middleware.core.clock import Clock, system_clock
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.core.store import Store
 from opscore_middleware.errors import ConfigurationError, ValidationFailed
+from opscore_middleware.server.access import Names
 from opscore_middleware.server.auth import Guard
 from opscore_middleware.server.docs import add_docs
 from opscore_middleware.server.errors import (
@@ -32,6 +33,7 @@ from opscore_middleware.server.errors import (
 )
 from opscore_middleware.server.gate import Gate, route_path
 from opscore_middleware.server.ingest import Ingest
+from opscore_middleware.server.keys import KeyFile, reloading
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.loops import Pause, reconciliation, running, watch
 from opscore_middleware.server.openapi import complete, is_complete, methods_of
@@ -51,7 +53,13 @@ class _App(FastAPI):
     """FastAPI behind the gate, and an OpenAPI document that shows what the gate answers."""
 
     def __init__(
-        self, *, settings: Settings, opscore: OpsCore, webhook: Webhook, **options: Any
+        self,
+        *,
+        settings: Settings,
+        opscore: OpsCore,
+        guard: Guard,
+        webhook: Webhook,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.state.opscore = opscore
@@ -63,10 +71,11 @@ class _App(FastAPI):
             max_batch_bytes=settings.max_batch_bytes,
             max_pending=settings.max_pending,
         )
-        key = settings.api_key
+        self.state.names = Names(opscore)
         self._gate = Gate(
             super().__call__,
-            guard=Guard(None if key is None else key.get_secret_value()),
+            guard=guard,
+            names=self.state.names,
             ingest=self.state.ingest,
             max_body_bytes=settings.max_body_bytes,
         )
@@ -102,9 +111,12 @@ def create_app(
         clock=clock,
         extra_states=settings.extra_states,
     )
+    key, file = settings.api_key, settings.api_keys_file
+    keys = None if file is None else KeyFile(file)
     app = _App(
         settings=settings,
         opscore=opscore,
+        guard=Guard(None if key is None else key.get_secret_value(), keys, clock=clock),
         webhook=Webhook(
             opscore,
             secrets=settings.webhook_secrets,
@@ -114,7 +126,7 @@ def create_app(
         title="Ops-Core",
         description="Tracks the life of agents and hands them tasks.",
         version=version("opscore-middleware"),
-        lifespan=_lifespan(settings, pause),
+        lifespan=_lifespan(settings, keys, pause),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -140,7 +152,7 @@ def _store(url: str) -> Store:
         raise ConfigurationError(f"OPSCORE_DATABASE_URL: {error.message}") from error
 
 
-def _lifespan(settings: Settings, pause: Pause) -> Lifespan:
+def _lifespan(settings: Settings, keys: KeyFile | None, pause: Pause) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opscore: OpsCore = app.state.opscore
@@ -156,6 +168,8 @@ def _lifespan(settings: Settings, pause: Pause) -> Lifespan:
         try:
             async with AsyncExitStack() as stack:
                 loops = {"watch": watch(opscore)}
+                if keys is not None:
+                    loops["keys"] = reloading(keys)
                 if settings.agentkit_api_url is not None:
                     agentkit = AsyncAgentKit(settings.agentkit_api_url)
                     await stack.enter_async_context(agentkit)

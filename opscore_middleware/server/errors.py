@@ -82,6 +82,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     words = {
         400: "A rule of the contract is broken",
         401: "The key, or the signature, is missing or wrong",
+        403: "The key opens something else",
         404: "Nothing by that id",
         409: "It contradicts what is so already",
         410: "Deregistered on purpose",
@@ -95,7 +96,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "model": ValidationProblem if status == 422 else Problem,
             "description": words[status],
         }
-        for status in (401, *statuses, 503)
+        for status in (401, 403, *statuses, 503)
     }
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from opscore_middleware.server.access import Names
 from opscore_middleware.server.auth import Guard
 from opscore_middleware.server.body import Disconnected, read, replay
 from opscore_middleware.server.errors import answer_to, refuse, send_answer
 from opscore_middleware.server.ingest import Ingest, target
 
-__all__ = ["Gate", "route_path"]
+__all__ = ["ACCESS", "Gate", "route_path"]
+
+ACCESS: Final = "opscore.access"
+"""Where a request's scope says what its key opens."""
 
 
 class Gate:
@@ -17,14 +23,18 @@ class Gate:
 
     Args:
         rest: answers whatever is neither a report nor a heartbeat.
-        guard: holds each request against the key.
+        guard: holds each request against the keys.
+        names: knows whose agent an id is, for keys that open some agents alone.
         ingest: takes those.
         max_body_bytes: bounds every body that is not a batch of reports.
     """
 
-    def __init__(self, rest: ASGIApp, *, guard: Guard, ingest: Ingest, max_body_bytes: int) -> None:
+    def __init__(
+        self, rest: ASGIApp, *, guard: Guard, names: Names, ingest: Ingest, max_body_bytes: int
+    ) -> None:
         self._rest = rest
         self._guard = guard
+        self._names = names
         self._ingest = ingest
         self._max_body_bytes = max_body_bytes
 
@@ -36,7 +46,9 @@ class Gate:
         path = route_path(scope)
         report = None
         try:
-            self._guard.check(path, scope["headers"])
+            access = self._guard.check(scope["method"], path, scope["headers"])
+            if access.scope.names is not None:
+                await self._names.require(access, path)
             report = target(scope["method"], path)
             if report is not None:
                 await self._ingest.take(report, scope, receive, send)
@@ -48,6 +60,7 @@ class Gate:
             event = "request_refused" if report is None else "report_refused"
             await send_answer(refuse(event, scope, answer_to(error)), send)
             return
+        scope[ACCESS] = access
         await self._rest(scope, replay(body, receive), send)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -27,8 +28,8 @@ class Settings(BaseSettings):
 
     `max_body_bytes` bounds the body of every request but a batch, `max_batch_bytes` that of a
     batch, `max_pending` how many reports wait to be written, and how many heartbeats. Without a
-    key the server is open to whoever reaches it. `webhook_secret` holds one secret, or several
-    separated by commas while they are changed.
+    key or a file of keys the server is open to whoever reaches it. `webhook_secret` holds one
+    secret, or several separated by commas while they are changed.
     """
 
     model_config = SettingsConfigDict(
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     database_url: str = Field(default="sqlite:///opscore.db", min_length=1)
     api_key: SecretStr | None = None
+    api_keys_file: Path | None = None
     extra_states: Annotated[frozenset[str], NoDecode] = frozenset()
     max_body_bytes: int = Field(default=MIB, ge=1024)
     max_batch_bytes: int = Field(default=8 * MIB, ge=1024)
@@ -114,10 +116,12 @@ class Settings(BaseSettings):
 
     def require_safe_address(self) -> None:
         """Raise `ConfigurationError` when others could reach this server without a key."""
-        if self.api_key is None and not is_loopback(self.host):
+        locked = self.api_key is not None or self.api_keys_file is not None
+        if not locked and not is_loopback(self.host):
             raise ConfigurationError(
                 f"OPSCORE_HOST={self.host!r} can be reached from other machines, and no key "
-                "protects it: set OPSCORE_API_KEY, or listen on 127.0.0.1.",
+                "protects it: set OPSCORE_API_KEY or OPSCORE_API_KEYS_FILE, or listen on "
+                "127.0.0.1.",
                 setting="OPSCORE_API_KEY",
             )
 

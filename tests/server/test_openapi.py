@@ -21,7 +21,7 @@ def test_the_report_routes_are_documented_with_their_bodies_and_refusals(
         body = operation["requestBody"]["content"]["application/json"]["schema"]
         assert body == {"$ref": f"#/components/schemas/{model}"}
         assert sorted(operation["responses"]) == [
-            *("202", "400", "401", "404", "410", "413", "422", "429", "503")
+            *("202", "400", "401", "403", "404", "410", "413", "422", "429", "503")
         ]
     report = document["components"]["schemas"]["StateReport"]["properties"]
     assert {"agentId", "timestamp", "state", "instanceId", "sequence"} <= set(report)

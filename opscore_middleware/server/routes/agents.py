@@ -20,7 +20,7 @@ from opscore_middleware.server.body import parse
 from opscore_middleware.server.errors import responses
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.openapi import request_body
-from opscore_middleware.server.routes.dependencies import AgentIdPath, Core
+from opscore_middleware.server.routes.dependencies import AgentIdPath, AgentNames, Asking, Core
 
 __all__ = ["router"]
 
@@ -39,9 +39,15 @@ _REGISTRATION: Final = TypeAdapter(Registration)
     },
     openapi_extra={"requestBody": request_body(Registration)},
 )
-async def register_agent(request: Request, response: Response, opscore: Core) -> Agent:
+async def register_agent(
+    request: Request, response: Response, opscore: Core, asking: Asking, names: AgentNames
+) -> Agent:
     """Make an agent known without AgentKit. The same name gets the same id again."""
     registration = parse(_REGISTRATION, await request.body())
+    asking.require_agent(registration.agent_name)
+    if registration.agent_id is not None and asking.scope.names is not None:
+        # An id that is given wins over the name: it must not be another agent's.
+        asking.require_agent(await names.of(registration.agent_id) or registration.agent_name)
     agent, created = await opscore.register(registration)
     if not created:
         response.status_code = 200
@@ -50,9 +56,11 @@ async def register_agent(request: Request, response: Response, opscore: Core) ->
 
 
 @router.get("/agents", responses=responses(400, 422))
-async def list_agents(query: Annotated[AgentQuery, Query()], opscore: Core) -> Page[Agent]:
-    """List agents by name, a page at a time."""
-    return await opscore.agents(query)
+async def list_agents(
+    query: Annotated[AgentQuery, Query()], opscore: Core, asking: Asking
+) -> Page[Agent]:
+    """List agents by name, a page at a time; those alone that the key opens."""
+    return await opscore.agents(query, sees=asking.scope.sees)
 
 
 @router.get("/agents/{agentId}", responses=responses(404, 410, 422))

@@ -7,8 +7,10 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 
 from opscore_middleware.core.opscore import OpsCore
+from opscore_middleware.server.access import Access, Names
+from opscore_middleware.server.gate import ACCESS
 
-__all__ = ["AgentIdPath", "Core", "SessionIdPath"]
+__all__ = ["AgentIdPath", "AgentNames", "Asking", "Core", "SessionIdPath"]
 
 
 async def _opscore(request: Request) -> OpsCore:
@@ -18,6 +20,24 @@ async def _opscore(request: Request) -> OpsCore:
 
 Core = Annotated[OpsCore, Depends(_opscore)]
 """The use cases of the app that serves the request."""
+
+
+async def _access(request: Request) -> Access:
+    access: Access = request.scope[ACCESS]
+    return access
+
+
+Asking = Annotated[Access, Depends(_access)]
+"""What the key of the request opens."""
+
+
+async def _names(request: Request) -> Names:
+    names: Names = request.app.state.names
+    return names
+
+
+AgentNames = Annotated[Names, Depends(_names)]
+"""Whose agent an id is."""
 
 AgentIdPath = Annotated[str, Path(alias="agentId", min_length=1, max_length=200)]
 """The agent that the path names."""
