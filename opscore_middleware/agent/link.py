@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -67,11 +69,12 @@ class Link:
                 content=call.body,
                 extensions={"timeout": _TIMEOUT},
             )
-            response = self._transport.handle_request(request)
-            try:
-                body = _read(response)
-            finally:
-                response.close()
+            with _untraced():
+                response = self._transport.handle_request(request)
+                try:
+                    body = _read(response)
+                finally:
+                    response.close()
         except Exception as failure:
             # Any failure: what a transport of the host's raises must not end the reporter.
             self.close()
@@ -95,6 +98,18 @@ class Link:
 
     def _http(self) -> httpx.BaseTransport:
         return httpx.HTTPTransport(verify=self.api_url.startswith("https:"))
+
+
+def _untraced() -> AbstractContextManager[None]:
+    """Keep our own calls out of the host's traces and metrics, where OpenTelemetry makes them.
+
+    Each call alone, not the thread: the host's hooks run in it, too.
+    """
+    # Only an app that is instrumented has imported it; we never do.
+    utils = sys.modules.get("opentelemetry.instrumentation.utils")
+    suppress = getattr(utils, "suppress_instrumentation", contextlib.nullcontext)
+    untraced: AbstractContextManager[None] = suppress()
+    return untraced
 
 
 def _read(response: httpx.Response) -> bytes:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Final, Protocol
 
 from opscore_middleware.agent.bell import Bell
@@ -90,8 +91,11 @@ class Reporter:
             if self.bell.home or self._stopped:
                 return
             self.bell.home = True
+            thread = threading.Thread(target=self._run, name="opscore-reporter", daemon=True)
             try:
-                threading.Thread(target=self._run, name="opscore-reporter", daemon=True).start()
+                # In a context of its own: what starts it is somebody's request, whose trace or
+                # scope tracing libraries and later Pythons would hand down for the thread's life.
+                Context().run(thread.start)
             except RuntimeError:
                 # The interpreter is shutting down, or there are too many threads for now: then
                 # the next transition tries again.

@@ -1,0 +1,1 @@
+"""Beside other middleware and instrumentation, around it and inside it."""
