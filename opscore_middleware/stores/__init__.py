@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from opscore_middleware.core.store import Store
-from opscore_middleware.errors import ConfigurationError
+from opscore_middleware.errors import ConfigurationError, MissingExtra
 from opscore_middleware.stores.sqlite import SqliteStore
 from opscore_middleware.stores.sqlite_file import MEMORY
 
@@ -14,14 +14,16 @@ __all__ = ["open_store"]
 _EXAMPLES = (
     "write sqlite:///opscore.db for a file in the working directory, "
     "sqlite:////var/lib/opscore/opscore.db for an absolute path, "
-    "or sqlite:///:memory: to keep nothing"
+    "sqlite:///:memory: to keep nothing, "
+    "or postgresql://user:password@host/database for several replicas"
 )
 
 
 def open_store(url: str) -> Store:
     """Return the store that `url` names; `await store.open()` is the caller's next step.
 
-    Raises `ConfigurationError` for an address that names no store of this release.
+    Raises `ConfigurationError` for an address that names no store of this release, and
+    `MissingExtra` for one whose driver is not installed.
     """
     try:
         parts = urlsplit(url.strip())
@@ -31,8 +33,20 @@ def open_store(url: str) -> Store:
     if engine == "sqlite":
         return SqliteStore(_path(parts))
     if engine in {"postgresql", "postgres"}:
-        raise _refusal("names PostgreSQL, which this release cannot keep its data in yet")
+        return _postgres(parts)
     raise _refusal("has no scheme that names a store")
+
+
+def _postgres(parts: SplitResult) -> Store:
+    try:
+        # The driver is an extra of its own; SQLite does without it.
+        from opscore_middleware.stores.postgres import PostgresStore
+        from opscore_middleware.stores.postgres_address import Address
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "asyncpg":
+            raise
+        raise MissingExtra("A PostgreSQL database", "postgres") from None
+    return PostgresStore(Address.of(parts))
 
 
 def _path(parts: SplitResult) -> str:

@@ -58,3 +58,12 @@ def test_without_the_server_extra_serve_says_what_to_install(module: str) -> Non
 @pytest.mark.parametrize("module", ["fastapi", "uvicorn", "structlog", "pydantic_settings"])
 def test_the_other_commands_do_without_the_server_extra(module: str) -> None:
     assert without(module, "agents", "--help").returncode == 0
+
+
+def test_without_the_postgres_extra_serve_says_what_to_install() -> None:
+    done = without("asyncpg", "serve", "--database", "postgresql://user:s3cret@db/opscore")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "opscore: OPSCORE_DATABASE_URL: A PostgreSQL database needs the postgres extra: "
+        'pip install "opscore-middleware[postgres]"\n'
+    )

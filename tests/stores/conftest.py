@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,14 +12,35 @@ import pytest_asyncio
 
 from opscore_middleware.core.store import Store
 from opscore_middleware.stores import open_store
+from tests.support.postgres import database_of_its_own, empty, running_postgres
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(scope="session")
+def postgres_database() -> Iterator[str]:
+    """The address of a database of this run's own, on a server of its own unless
+    OPSCORE_TEST_DATABASE_URL names another.
+    """
+    with ExitStack() as stack:
+        server = os.environ.get("OPSCORE_TEST_DATABASE_URL")
+        if not server:
+            server = stack.enter_context(running_postgres()).local_url
+        yield stack.enter_context(database_of_its_own(server))
+
+
+@pytest.fixture
+def postgres(postgres_database: str) -> str:
+    """The address of a PostgreSQL database that holds nothing of Ops-Core's."""
+    empty(postgres_database)
+    return postgres_database
+
+
+@pytest.fixture(params=["memory", "file", "postgres"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty store of each kind."""
-    return {"memory": "sqlite:///:memory:", "file": f"sqlite:///{tmp_path / 'opscore.db'}"}[
-        request.param
-    ]
+    if request.param == "postgres":
+        url: str = request.getfixturevalue("postgres")
+        return url
+    return "sqlite:///:memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/opscore.db"
 
 
 @pytest_asyncio.fixture

@@ -1,0 +1,244 @@
+"""The store for several replicas: PostgreSQL, which all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from opscore_middleware.core.clock import Clock, system_clock
+from opscore_middleware.core.fleet import Headcount
+from opscore_middleware.core.liveness import Watermark
+from opscore_middleware.core.models import (
+    AgentRecord,
+    HeartbeatOutcome,
+    Once,
+    Order,
+    Registration,
+    ReportOutcome,
+    StoredHeartbeat,
+    StoredReport,
+    Transition,
+)
+from opscore_middleware.core.sessions import Session
+from opscore_middleware.core.store import Registered
+from opscore_middleware.core.watch import EventRecord
+from opscore_middleware.errors import StoreUnavailable
+from opscore_middleware.stores import postgres_agents, postgres_events, postgres_sessions
+from opscore_middleware.stores.postgres_address import Address
+from opscore_middleware.stores.postgres_connections import Connections
+from opscore_middleware.stores.postgres_errors import DRIVER_ERRORS, refusal
+from opscore_middleware.stores.postgres_gatherer import Gatherer
+from opscore_middleware.stores.postgres_listener import Listener
+from opscore_middleware.stores.postgres_fleet import count_fleet
+from opscore_middleware.stores.postgres_liveness import DatabaseClock, HeartbeatWriter, watermark
+from opscore_middleware.stores.postgres_reports import Asked, ReportWriter
+from opscore_middleware.stores.postgres_upgrade import upgrade
+from opscore_middleware.stores.schema import steps
+
+__all__ = ["PostgresStore"]
+
+_GATHERED_CONNECTIONS: Final = 2
+_OTHER_CONNECTIONS: Final = 6
+_MOST_ROWS: Final = 4096  # of one commit; who comes later waits for the next
+
+
+class _Opened(NamedTuple):
+    """What an open store works with.
+
+    What is gathered has connections of its own, so that no number of readers holds it up.
+    """
+
+    gathered: Connections
+    others: Connections
+    reports: Gatherer[Asked, list[ReportOutcome]]
+    heartbeats: Gatherer[StoredHeartbeat, HeartbeatOutcome]
+    listener: Listener
+
+
+class PostgresStore:
+    """Keeps `core.store.Store`'s promise on PostgreSQL, on the event loop that opened it.
+
+    Any number of stores, in any number of processes, share a database. Times that are kept for
+    Ops-Core's own use are the database's, whatever this process's clock says; the times that order
+    reports are the ones handed in.
+
+    Args:
+        address: where the database is.
+        clock: the clock that callers take `now` from.
+    """
+
+    name = "postgresql"
+
+    def __init__(self, address: Address, *, clock: Clock = system_clock) -> None:
+        self._address = address
+        self._clock = DatabaseClock(clock)
+        self._opened: _Opened | None = None
+
+    def __repr__(self) -> str:
+        return f"PostgresStore({self._address.shown!r})"
+
+    async def open(self) -> None:
+        opened = self._prepared()
+        try:
+            await opened.gathered.open()
+            await opened.others.open()
+            async with opened.others.raw() as connection:
+                await upgrade(connection, self._address.shown, steps("postgres"))
+                await self._clock.compare(connection)
+        except DRIVER_ERRORS as error:
+            await _close(opened)
+            raise refusal(error, self._address.shown) from error
+        except BaseException:
+            await _close(opened)
+            raise
+        self._opened = opened
+
+    async def close(self) -> None:
+        if self._opened is not None:
+            await _close(self._opened)
+
+    async def ping(self) -> None:
+        await self._open().reports.ask(Asked((), whole=False))
+
+    # --- agents ----------------------------------------------------------------------------------
+
+    async def register(
+        self, registration: Registration, *, new_id: str, now: int, once: Once | None = None
+    ) -> Registered | None:
+        async with self._open().others.transaction() as connection:
+            return await postgres_agents.register(
+                connection,
+                registration=registration,
+                new_id=new_id,
+                now=self._clock(now),
+                once=once,
+            )
+
+    async def deregister(
+        self, agent_id: str, *, now: int, once: Once | None = None
+    ) -> ReportOutcome | None:
+        async with self._open().others.transaction() as connection:
+            return await postgres_agents.deregister(
+                connection, agent_id=agent_id, now=self._clock(now), once=once
+            )
+
+    async def heartbeat(self, beat: StoredHeartbeat) -> HeartbeatOutcome:
+        heard = beat._replace(received_at=self._clock(beat.received_at))
+        return await self._open().heartbeats.ask(heard)
+
+    async def watermark(self, *, now: int) -> Watermark:
+        async with self._open().others.transaction() as connection:
+            await self._clock.compare(connection)
+            return await watermark(connection, now=self._clock(now))
+
+    async def headcount(self, *, mark: Watermark) -> Headcount:
+        async with self._open().others.connection() as connection:
+            return await count_fleet(connection, mark=mark)
+
+    async def apply_reports(
+        self, reports: Sequence[StoredReport], *, whole: bool = False
+    ) -> Sequence[ReportOutcome]:
+        if not reports:
+            return []
+        return await self._open().reports.ask(Asked(self._clock.of_reports(reports), whole))
+
+    async def get_agent(self, agent_id: str) -> AgentRecord | None:
+        async with self._open().others.connection() as connection:
+            return await postgres_agents.get_agent(connection, agent_id=agent_id)
+
+    async def list_agents(
+        self,
+        *,
+        name: str | None,
+        capability: str | None,
+        after: tuple[str, str] | None,
+        limit: int,
+    ) -> Sequence[AgentRecord]:
+        async with self._open().others.connection() as connection:
+            return await postgres_agents.list_agents(
+                connection, name=name, capability=capability, after=after, limit=limit
+            )
+
+    async def history(
+        self, agent_id: str, *, order: Order, after: int | None, limit: int
+    ) -> Sequence[Transition]:
+        async with self._open().others.connection() as connection:
+            return await postgres_agents.history(
+                connection, agent_id=agent_id, order=order, after=after, limit=limit
+            )
+
+    # --- events ----------------------------------------------------------------------------------
+
+    async def events(
+        self, *, after: int, limit: int, max_size: int, agent_id: str | None = None
+    ) -> Sequence[EventRecord]:
+        async with self._open().others.connection() as connection:
+            return await postgres_events.events(
+                connection, after=after, limit=limit, max_size=max_size, agent_id=agent_id
+            )
+
+    async def first_event_id(self) -> int:
+        async with self._open().others.connection() as connection:
+            return await postgres_events.first_event_id(connection)
+
+    async def last_event_id(self) -> int:
+        async with self._open().others.connection() as connection:
+            return await postgres_events.last_event_id(connection)
+
+    async def wait_for_events(self, timeout: float) -> None:
+        await self._open().listener.wait(timeout)
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    async def start_session(self, session: Session) -> tuple[Session, bool]:
+        async with self._open().others.transaction() as connection:
+            return await postgres_sessions.start_session(connection, new=session)
+
+    async def update_session(
+        self, session_id: str, change: Callable[[Session], Session]
+    ) -> Session | None:
+        async with self._open().others.transaction() as connection:
+            return await postgres_sessions.update_session(
+                connection, session_id=session_id, change=change
+            )
+
+    async def get_session(self, session_id: str) -> Session | None:
+        async with self._open().others.connection() as connection:
+            return await postgres_sessions.get_session(connection, session_id=session_id)
+
+    async def list_sessions(
+        self, *, agent_id: str | None, state: str | None, after: tuple[int, str] | None, limit: int
+    ) -> Sequence[Session]:
+        async with self._open().others.connection() as connection:
+            return await postgres_sessions.list_sessions(
+                connection, agent_id=agent_id, state=state, after=after, limit=limit
+            )
+
+    # --- what it stands on -----------------------------------------------------------------------
+
+    def _prepared(self) -> _Opened:
+        gathered = Connections(self._address, size=_GATHERED_CONNECTIONS)
+        return _Opened(
+            gathered,
+            Connections(self._address, size=_OTHER_CONNECTIONS),
+            Gatherer(
+                ReportWriter(gathered).write,
+                weight=lambda asked: len(asked.reports),
+                most=_MOST_ROWS,
+            ),
+            Gatherer(HeartbeatWriter(gathered).write, weight=lambda _: 1, most=_MOST_ROWS),
+            Listener(self._address),
+        )
+
+    def _open(self) -> _Opened:
+        if self._opened is None:
+            raise StoreUnavailable("The store is not open; call open() first.")
+        return self._opened
+
+
+async def _close(opened: _Opened) -> None:
+    await opened.reports.close()
+    await opened.heartbeats.close()
+    await opened.listener.close()
+    await opened.gathered.close()
+    await opened.others.close()

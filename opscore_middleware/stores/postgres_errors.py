@@ -1,0 +1,85 @@
+"""What goes wrong with a PostgreSQL server, in plain words and with what mends it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import asyncpg
+
+from opscore_middleware.errors import ConfigurationError, OpsCoreError, StoreUnavailable
+
+__all__ = ["DRIVER_ERRORS", "refusal", "unavailable"]
+
+DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What the driver raises."""
+
+_Remedies = tuple[tuple[type[Exception], str], ...]
+
+# What no waiting mends, since the address is wrong, or what may be done there.
+_SETTINGS: Final[_Remedies] = (
+    (asyncpg.InvalidPasswordError, "check user and password"),
+    (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        "check the user, and the server's pg_hba.conf",
+    ),
+    (asyncpg.InvalidCatalogNameError, "create the database, or name another"),
+    (
+        asyncpg.InsufficientPrivilegeError,
+        "GRANT CREATE ON DATABASE to its user, or CREATE SCHEMA opscore AUTHORIZATION for it",
+    ),
+    (asyncpg.UndefinedObjectError, "check the address's options"),
+    (asyncpg.CantChangeRuntimeParamError, "check the address's options"),
+    (asyncpg.ClientConfigurationError, "check the address and its options"),
+)
+
+# What may be over by itself, or once somebody has seen to it.
+_OUTAGES: Final[_Remedies] = (
+    (asyncpg.TooManyConnectionsError, "raise its max_connections, or run fewer replicas"),
+    (asyncpg.DiskFullError, "free space on its disk"),
+    (asyncpg.InsufficientResourcesError, "free memory and disk on its machine"),
+    (asyncpg.ReadOnlySQLTransactionError, "name the primary server, this one only reads"),
+    (asyncpg.CannotConnectNowError, "it starts or stops, so wait"),
+    (asyncpg.OperatorInterventionError, "it was stopped or the call was ended, so wait"),
+    (asyncpg.TransactionRollbackError, "try again"),
+    (asyncpg.IdleInTransactionSessionTimeoutError, "try again"),
+    (asyncpg.LockNotAvailableError, "try again"),
+    (asyncpg.PostgresSystemError, "check its disk"),
+    (asyncpg.PostgresConnectionError, "check that it runs and can be reached"),
+    (TimeoutError, "check its load and the network"),
+    (OSError, "check that it runs and can be reached"),
+)
+
+
+def unavailable(error: Exception, database: str) -> StoreUnavailable | None:
+    """Say what keeps a database from working; None when `error` is about something else."""
+    remedy = _remedy(_OUTAGES, error) or _remedy(_SETTINGS, error)
+    # The driver says that a connection is gone with the same class as that a value cannot be sent.
+    if remedy is None and isinstance(error, asyncpg.InterfaceError):
+        remedy = None if isinstance(error, ValueError) else "try again"
+    if remedy is None:
+        return None
+    return StoreUnavailable(
+        f"The database {database} cannot be used right now ({_said(error)}); {remedy}.",
+        database=database,
+    )
+
+
+def refusal(error: Exception, database: str) -> OpsCoreError:
+    """Say why a database cannot be opened."""
+    remedy = _remedy(_SETTINGS, error)
+    if remedy is None:
+        return unavailable(error, database) or StoreUnavailable(
+            f"The database {database} cannot be opened ({_said(error)}); look into its log.",
+            database=database,
+        )
+    return ConfigurationError(
+        f"The database {database} cannot be opened ({_said(error)}); {remedy}.", database=database
+    )
+
+
+def _remedy(remedies: _Remedies, error: Exception) -> str | None:
+    return next((remedy for kind, remedy in remedies if isinstance(error, kind)), None)
+
+
+def _said(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or "it does not answer in time"

@@ -1,0 +1,27 @@
+"""The fleet at a glance, in PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opscore_middleware.core.fleet import Headcount
+from opscore_middleware.core.liveness import Watermark
+from opscore_middleware.stores.fleet_sql import (
+    POSTGRES,
+    crews_query,
+    headcount,
+    longest_silent_query,
+)
+from opscore_middleware.stores.postgres_connections import Connection
+
+__all__ = ["count_fleet"]
+
+_CREWS: Final = crews_query(POSTGRES)
+_SILENT: Final = longest_silent_query(POSTGRES)
+
+
+async def count_fleet(connection: Connection, *, mark: Watermark) -> Headcount:
+    """Keep `core.store.Store.headcount`'s promise."""
+    crews = await connection.fetch(_CREWS, *mark)
+    silent = await connection.fetch(_SILENT)
+    return headcount(crews, next(iter(silent), None))
