@@ -14,7 +14,7 @@ from opscore_middleware.core.lifecycle import (
     prepare_report,
     state_from_record,
 )
-from opscore_middleware.core.liveness import DEAF_AFTER, Watermark
+from opscore_middleware.core.liveness import DEAF_AFTER, NEVER, Watermark
 from opscore_middleware.core.models import (
     Agent,
     AgentQuery,
@@ -25,6 +25,7 @@ from opscore_middleware.core.models import (
     HeartbeatAnswer,
     HistoryQuery,
     Once,
+    Order,
     Page,
     Registration,
     ReportOutcome,
@@ -46,6 +47,8 @@ from opscore_middleware.core.sessions import (
     changed,
 )
 from opscore_middleware.core.store import Store
+from opscore_middleware.core.tally import Tally
+from opscore_middleware.core.watch import EventId, WatchedState
 from opscore_middleware.errors import AgentNotFound, NotReady, SessionExists
 
 __all__ = ["OpsCore"]
@@ -68,6 +71,7 @@ class OpsCore:
         self._extra_states = check_extra_states(extra_states)
         self._mark: Watermark | None = None
         self._ticked_at: int | None = None
+        self.tally = Tally()
 
     async def tick(self) -> None:
         """Note that Ops-Core is listening; to be called each second while it is.
@@ -77,6 +81,7 @@ class OpsCore:
         now = self._clock()
         self._mark = await self.store.watermark(now=now)
         self._ticked_at = now
+        self.tally.look(now)
 
     async def check_ready(self) -> None:
         """Return when Ops-Core can do its work: it listens, and its store answers.
@@ -133,6 +138,7 @@ class OpsCore:
             prepare_heartbeat(beat, agent_id=agent_id, now=self._clock())
         )
         _refuse_strangers(agent_id, known.outcome)
+        self.tally.heartbeats += 1
         return HeartbeatAnswer(
             state=known.state,
             last_sequence=known.last_sequence,
@@ -151,6 +157,10 @@ class OpsCore:
         )
         (outcome,) = await self.store.apply_reports((prepared,))
         _refuse_strangers(agent_id, outcome)
+        if outcome is ReportOutcome.ACCEPTED:
+            self.tally.accepted += 1
+        else:
+            self.tally.duplicates += 1
         return outcome
 
     async def report_batch(self, agent_id: str, reports: Sequence[StateReport]) -> BatchAccepted:
@@ -167,6 +177,8 @@ class OpsCore:
         for outcome in outcomes:
             _refuse_strangers(agent_id, outcome)
         accepted = sum(outcome is ReportOutcome.ACCEPTED for outcome in outcomes)
+        self.tally.accepted += accepted
+        self.tally.duplicates += len(outcomes) - accepted
         return BatchAccepted(accepted=accepted, duplicates=len(outcomes) - accepted)
 
     # --- what is known ---------------------------------------------------------------------------
@@ -232,6 +244,20 @@ class OpsCore:
         items = list(rows[: query.limit])
         more = len(rows) > query.limit
         return Page(items=items, next_cursor=cursors.encode(items[-1].event_id) if more else None)
+
+    # --- events ----------------------------------------------------------------------------------
+
+    async def has_events(self, agent_id: str, *, after: EventId) -> bool:
+        """Tell whether an agent has an event with an id above `after`."""
+        return bool(await self.store.history(agent_id, order=Order.ASC, after=after, limit=1))
+
+    async def watched_state(self, agent_id: str) -> WatchedState:
+        """Return an agent's current state and the last event that it surely accounts for.
+
+        Raises as `agent_state` does.
+        """
+        event_id = await self.store.last_event_id()
+        return WatchedState(**dict(await self.agent_state(agent_id)), event_id=event_id)
 
     # --- sessions --------------------------------------------------------------------------------
 

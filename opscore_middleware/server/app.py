@@ -37,8 +37,9 @@ from opscore_middleware.server.keys import KeyFile, reloading
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.loops import Pause, reconciliation, running, watch
 from opscore_middleware.server.openapi import complete, is_complete, methods_of
-from opscore_middleware.server.routes import agents, health, sessions, webhook
+from opscore_middleware.server.routes import agents, events, health, sessions, webhook
 from opscore_middleware.server.settings import Settings
+from opscore_middleware.server.watch import Hub
 from opscore_middleware.server.webhook import Webhook
 from opscore_middleware.stores import open_store
 
@@ -72,6 +73,7 @@ class _App(FastAPI):
             max_pending=settings.max_pending,
         )
         self.state.names = Names(opscore)
+        self.state.watch_heartbeat = settings.watch_heartbeat
         self._gate = Gate(
             super().__call__,
             guard=guard,
@@ -140,6 +142,7 @@ def create_app(
     app.include_router(health.router)
     app.include_router(agents.router)
     app.include_router(sessions.router)
+    app.include_router(events.router)
     app.include_router(webhook.router)
     add_docs(app)
     return app
@@ -167,7 +170,11 @@ def _lifespan(settings: Settings, keys: KeyFile | None, pause: Pause) -> Lifespa
             )
         try:
             async with AsyncExitStack() as stack:
-                loops = {"watch": watch(opscore)}
+                # Made anew with each life of the app: it belongs to an event loop.
+                hub = Hub(opscore.store, backlog=settings.watch_backlog_bytes)
+                app.state.hub = hub
+                stack.callback(hub.close)
+                loops = {"watch": watch(opscore), "events": hub.loop()}
                 if keys is not None:
                     loops["keys"] = reloading(keys)
                 if settings.agentkit_api_url is not None:

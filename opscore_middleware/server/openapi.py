@@ -19,6 +19,7 @@ from opscore_middleware.core.models import (
     StateReport,
 )
 from opscore_middleware.core.sessions import SessionChange, SessionStart
+from opscore_middleware.core.watch import AgentEvent
 from opscore_middleware.server.errors import Problem, ValidationProblem, responses
 
 __all__ = ["complete", "is_complete", "methods_of", "request_body"]
@@ -28,6 +29,7 @@ _BATCH: Final = "/v1/opscore/agent/{agentId}/states"
 _HEARTBEAT: Final = "/v1/opscore/agent/{agentId}/heartbeat"
 _REF: Final = "#/components/schemas/{model}"
 _MODELS: Final[tuple[type[BaseModel], ...]] = (
+    AgentEvent,
     Batch,
     BatchAccepted,
     Heartbeat,

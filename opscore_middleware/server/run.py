@@ -17,7 +17,7 @@ from opscore_middleware.server.app import create_app
 from opscore_middleware.server.logs import configure, get_logger
 from opscore_middleware.server.settings import Settings
 
-__all__ = ["serve"]
+__all__ = ["Server", "serve"]
 
 log = get_logger(__name__)
 
@@ -52,11 +52,22 @@ def serve(settings: Settings) -> None:
         _listener(settings.host, settings.port) as listener,
         asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
     ):
-        runner.run(_serve(app, _Server(config), listener))
+        runner.run(_serve(app, Server(config, app), listener))
 
 
-class _Server(uvicorn.Server):
-    """Says when it takes connections, and where."""
+class Server(uvicorn.Server):
+    """Says when it takes connections, and where; lets those who watch go when it stops.
+
+    Without that it would wait for them: their streams have no end of their own.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.hub.close()
+        await super().shutdown(sockets=sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

@@ -27,6 +27,22 @@ def test_the_report_routes_are_documented_with_their_bodies_and_refusals(
     assert {"agentId", "timestamp", "state", "instanceId", "sequence"} <= set(report)
 
 
+def test_watching_is_documented_as_a_stream_and_as_a_wait(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    events = document["paths"]["/v1/opscore/events"]["get"]
+    assert list(events["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert {parameter["name"] for parameter in events["parameters"]} == {
+        *("agentId", "name", "state", "capability", "after", "Last-Event-ID")
+    }
+    assert "agentName" in document["components"]["schemas"]["AgentEvent"]["properties"]
+    state = document["paths"]["/v1/opscore/agent/{agentId}/state"]["get"]
+    assert {"wait", "after"} <= {parameter["name"] for parameter in state["parameters"]}
+    answers = state["responses"]["200"]["content"]["application/json"]["schema"]["anyOf"]
+    assert [answer["$ref"].rpartition("/")[2] for answer in answers] == [
+        *("AgentStateView", "WatchedState")
+    ]
+
+
 def test_every_route_is_listed_with_its_methods(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {(method, path) for path, operations in paths.items() for method in operations} == {
@@ -41,6 +57,7 @@ def test_every_route_is_listed_with_its_methods(client: TestClient) -> None:
         ("delete", "/v1/opscore/agents/{agentId}"),
         ("get", "/v1/opscore/agents/{agentId}/history"),
         ("post", "/v1/opscore/agent/{agentId}/heartbeat"),
+        ("get", "/v1/opscore/events"),
         ("get", "/v1/opscore/sessions"),
         ("post", "/v1/opscore/sessions"),
         ("get", "/v1/opscore/sessions/{sessionId}"),

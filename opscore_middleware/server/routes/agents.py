@@ -16,11 +16,19 @@ from opscore_middleware.core.models import (
     Registration,
     Transition,
 )
+from opscore_middleware.core.watch import StateQuery, WatchedState
 from opscore_middleware.server.body import parse
 from opscore_middleware.server.errors import responses
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.openapi import request_body
-from opscore_middleware.server.routes.dependencies import AgentIdPath, AgentNames, Asking, Core
+from opscore_middleware.server.poll import next_state
+from opscore_middleware.server.routes.dependencies import (
+    AgentIdPath,
+    AgentNames,
+    Asking,
+    Core,
+    Watching,
+)
 
 __all__ = ["router"]
 
@@ -85,6 +93,18 @@ async def history(
 
 
 @router.get("/agent/{agentId}/state", responses=responses(404, 410, 422))
-async def get_agent_state(agent_id: AgentIdPath, opscore: Core) -> AgentStateView:
-    """Return an agent's current state alone."""
-    return await opscore.agent_state(agent_id)
+async def get_agent_state(
+    agent_id: AgentIdPath,
+    query: Annotated[StateQuery, Query()],
+    request: Request,
+    opscore: Core,
+    hub: Watching,
+) -> AgentStateView | WatchedState:
+    """Return an agent's current state alone.
+
+    With `wait` or `after`, only once the agent has an event after that one, or `wait` is over; the
+    answer has `eventId` then, to ask for the next one with.
+    """
+    if query.wait is None and query.after is None:
+        return await opscore.agent_state(agent_id)
+    return await next_state(opscore, hub, agent_id, query, request.receive)

@@ -9,8 +9,9 @@ from fastapi import Depends, Path, Request
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.server.access import Access, Names
 from opscore_middleware.server.gate import ACCESS
+from opscore_middleware.server.watch import Hub
 
-__all__ = ["AgentIdPath", "AgentNames", "Asking", "Core", "SessionIdPath"]
+__all__ = ["AgentIdPath", "AgentNames", "Asking", "Core", "SessionIdPath", "Watching"]
 
 
 async def _opscore(request: Request) -> OpsCore:
@@ -38,6 +39,15 @@ async def _names(request: Request) -> Names:
 
 AgentNames = Annotated[Names, Depends(_names)]
 """Whose agent an id is."""
+
+
+async def _hub(request: Request) -> Hub:
+    hub: Hub = request.app.state.hub
+    return hub
+
+
+Watching = Annotated[Hub, Depends(_hub)]
+"""What hands out events as they come."""
 
 AgentIdPath = Annotated[str, Path(alias="agentId", min_length=1, max_length=200)]
 """The agent that the path names."""
