@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from opscore_middleware.cli import agents, keys, sessions
+from opscore_middleware.cli.fleet import fleet
 from opscore_middleware.cli.report import report
 from opscore_middleware.cli.serve import serve
 
@@ -21,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(serve)
+app.command()(fleet)
 app.command()(report)
 app.add_typer(agents.app, name="agents")
 app.add_typer(sessions.app, name="sessions")

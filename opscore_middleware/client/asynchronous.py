@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from opscore_middleware.client.connection import TIMEOUT, Connection
+from opscore_middleware.core.fleet import Fleet
 from opscore_middleware.core.models import (
     Agent,
     AgentQuery,
@@ -114,6 +115,10 @@ class AsyncOpsCoreClient:
     async def history(self, agent_id: str, query: HistoryQuery | None = None) -> Page[Transition]:
         """Return one page of an agent's transitions, newest first unless told otherwise."""
         return await self._send(calls.history(agent_id, query))
+
+    async def fleet(self) -> Fleet:
+        """Return all agents at a glance."""
+        return await self._send(calls.fleet())
 
     async def iter_agents(self, query: AgentQuery | None = None) -> AsyncIterator[Agent]:
         """Go through all agents, page by page."""

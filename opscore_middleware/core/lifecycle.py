@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic_core import to_json
 
 from opscore_middleware.core.clock import SECOND, from_micros, to_micros
-from opscore_middleware.core.liveness import Watermark, is_lost
+from opscore_middleware.core.liveness import Watermark, is_lost, liveness
 from opscore_middleware.core.models import (
     Agent,
     AgentRecord,
@@ -17,7 +17,6 @@ from opscore_middleware.core.models import (
     Heartbeat,
     Instance,
     InstanceRecord,
-    Liveness,
     StateReport,
     StoredHeartbeat,
     StoredReport,
@@ -164,7 +163,7 @@ def _instance(record: InstanceRecord, mark: Watermark | None) -> Instance:
         started_at=None if record.started_at is None else from_micros(record.started_at),
         last_seen_at=from_micros(record.last_seen_at),
         contact_endpoint=record.contact_endpoint,
-        liveness=Liveness.LOST if is_lost(record, mark) else Liveness.ALIVE,
+        liveness=liveness(record, mark),
         interval_seconds=None if record.interval is None else record.interval / SECOND,
         loop_lag_seconds=record.loop_lag,
         in_flight=record.in_flight,

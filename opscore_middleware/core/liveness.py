@@ -5,13 +5,29 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from opscore_middleware.core.clock import SECOND
-from opscore_middleware.core.models import InstanceRecord
+from opscore_middleware.core.models import InstanceRecord, Liveness
 from opscore_middleware.core.states import AgentState
 
-__all__ = ["DEAF_AFTER", "LOST_AFTER", "Watermark", "advance", "is_lost"]
+__all__ = [
+    "DEAF_AFTER",
+    "LATE_AFTER",
+    "LATE_GRACE",
+    "LOST_AFTER",
+    "NEVER",
+    "Watermark",
+    "advance",
+    "is_lost",
+    "liveness",
+]
 
 LOST_AFTER: Final = 3
 """How many of its advertised intervals an instance may be silent before it is lost."""
+
+LATE_AFTER: Final = 1.5
+"""How many of its advertised intervals an instance may be silent before it is late."""
+
+LATE_GRACE: Final = 2 * SECOND
+"""What those who speak often are given on top of one interval before they are late."""
 
 DEAF_AFTER: Final = 5 * SECOND
 """A gap between two looks of this length, in microseconds, means that nobody was listening."""
@@ -26,6 +42,10 @@ class Watermark(NamedTuple):
 
     since: int
     seen_at: int
+
+
+NEVER: Final = Watermark(0, 0)
+"""Nobody has listened yet, so nobody is late or lost."""
 
 
 def advance(mark: Watermark | None, now: int) -> Watermark:
@@ -44,8 +64,20 @@ def is_lost(instance: InstanceRecord, mark: Watermark | None) -> bool:
     too short to be noticed may stand between a last heartbeat and the next, so those who speak
     often are given as much on top of two intervals.
     """
-    if mark is None or instance.interval is None or instance.state == AgentState.FINISHED:
-        return False
+    return liveness(instance, mark) is Liveness.LOST
+
+
+def liveness(instance: InstanceRecord, mark: Watermark | None) -> Liveness:
+    """Tell whether an instance is heard from, as `is_lost` says, and whether it is overdue.
+
+    It is late after one and a half of its intervals, and not before two seconds more than one.
+    """
+    interval = instance.interval
+    if mark is None or interval is None or instance.state == AgentState.FINISHED:
+        return Liveness.ALIVE
     silence = mark.seen_at - max(instance.last_seen_at, mark.since)
-    patience = max(LOST_AFTER * instance.interval, 2 * instance.interval + DEAF_AFTER)
-    return silence > patience
+    if silence > max(LOST_AFTER * interval, 2 * interval + DEAF_AFTER):
+        return Liveness.LOST
+    if silence > max(LATE_AFTER * interval, interval + LATE_GRACE):
+        return Liveness.LATE
+    return Liveness.ALIVE

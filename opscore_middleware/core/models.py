@@ -184,9 +184,10 @@ class AgentStateView(Wire):
 
 
 class Liveness(StrEnum):
-    """Whether an instance is heard from."""
+    """Whether an instance is heard from: as it said, overdue, or not any more."""
 
     ALIVE = "alive"
+    LATE = "late"
     LOST = "lost"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from opscore_middleware.core import cursors
 from opscore_middleware.core.clock import Clock, from_micros, system_clock, to_micros
+from opscore_middleware.core.fleet import Fleet, fleet_from
 from opscore_middleware.core.lifecycle import (
     agent_from_record,
     check_extra_states,
@@ -194,6 +195,11 @@ class OpsCore:
     async def agent_state(self, agent_id: str) -> AgentStateView:
         """Return an agent's current state. Raises `AgentNotFound` or `AgentDeregistered`."""
         return state_from_record(await self._record(agent_id), self._mark)
+
+    async def fleet(self) -> Fleet:
+        """Return all agents at a glance."""
+        headcount = await self.store.headcount(mark=self._mark or NEVER)
+        return fleet_from(headcount, reports_per_second=self.tally.reports_per_second)
 
     async def name_of(self, agent_id: str) -> str | None:
         """Return the name of an agent, deregistered or not; None where there never was one."""

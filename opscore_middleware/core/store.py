@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from opscore_middleware.core.fleet import Headcount
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import (
     AgentRecord,
@@ -87,6 +88,13 @@ class Store(Protocol):
 
     async def watermark(self, *, now: int) -> Watermark:
         """Move the watermark on as `core.liveness.advance` says, for all replicas; return it."""
+        ...
+
+    async def headcount(self, *, mark: Watermark) -> Headcount:
+        """Count the agents that are not deregistered, alike ones together.
+
+        Who is late or lost goes by `mark`, as `core.liveness.liveness` says.
+        """
         ...
 
     async def apply_reports(

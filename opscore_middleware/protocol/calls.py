@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, TypeAdapter
 
+from opscore_middleware.core.fleet import Fleet
 from opscore_middleware.core.models import (
     Agent,
     AgentQuery,
@@ -36,6 +37,7 @@ from opscore_middleware.errors import RemoteError
 __all__ = [
     "Call",
     "deregister_agent",
+    "fleet",
     "get_agent",
     "get_agent_state",
     "get_session",
@@ -159,6 +161,11 @@ def history(agent_id: str, query: HistoryQuery | None = None) -> Call[Page[Trans
     """List an agent's transitions, a page at a time."""
     path = f"{PREFIX}/agents/{_segment(agent_id)}/history{_query(query)}"
     return _get(path, Page[Transition])
+
+
+def fleet() -> Call[Fleet]:
+    """Read all agents at a glance."""
+    return _get(f"{PREFIX}/fleet", Fleet)
 
 
 def start_session(start: SessionStart) -> Call[Session]:

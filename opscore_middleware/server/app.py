@@ -37,7 +37,7 @@ from opscore_middleware.server.keys import KeyFile, reloading
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.loops import Pause, reconciliation, running, watch
 from opscore_middleware.server.openapi import complete, is_complete, methods_of
-from opscore_middleware.server.routes import agents, events, health, sessions, webhook
+from opscore_middleware.server.routes import agents, events, fleet, health, sessions, webhook
 from opscore_middleware.server.settings import Settings
 from opscore_middleware.server.watch import Hub
 from opscore_middleware.server.webhook import Webhook
@@ -141,6 +141,7 @@ def create_app(
     app.add_middleware(AnswerFailures)
     app.include_router(health.router)
     app.include_router(agents.router)
+    app.include_router(fleet.router)
     app.include_router(sessions.router)
     app.include_router(events.router)
     app.include_router(webhook.router)

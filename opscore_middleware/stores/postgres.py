@@ -27,9 +27,9 @@ from opscore_middleware.stores import postgres_agents, postgres_events, postgres
 from opscore_middleware.stores.postgres_address import Address
 from opscore_middleware.stores.postgres_connections import Connections
 from opscore_middleware.stores.postgres_errors import DRIVER_ERRORS, refusal
+from opscore_middleware.stores.postgres_fleet import count_fleet
 from opscore_middleware.stores.postgres_gatherer import Gatherer
 from opscore_middleware.stores.postgres_listener import Listener
-from opscore_middleware.stores.postgres_fleet import count_fleet
 from opscore_middleware.stores.postgres_liveness import DatabaseClock, HeartbeatWriter, watermark
 from opscore_middleware.stores.postgres_reports import Asked, ReportWriter
 from opscore_middleware.stores.postgres_upgrade import upgrade

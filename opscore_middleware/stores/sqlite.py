@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
+from opscore_middleware.core.fleet import Headcount
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import (
     AgentRecord,
@@ -27,6 +28,7 @@ from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores import (
     sqlite_agents,
     sqlite_events,
+    sqlite_fleet,
     sqlite_liveness,
     sqlite_sessions,
 )
@@ -101,6 +103,9 @@ class SqliteStore:
 
     async def watermark(self, *, now: int) -> Watermark:
         return await self._open_writer().run(partial(sqlite_liveness.watermark, now=now))
+
+    async def headcount(self, *, mark: Watermark) -> Headcount:
+        return await self._reads().run(partial(sqlite_fleet.count_fleet, mark=mark))
 
     async def apply_reports(
         self, reports: Sequence[StoredReport], *, whole: bool = False

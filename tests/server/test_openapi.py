@@ -52,6 +52,7 @@ def test_every_route_is_listed_with_its_methods(client: TestClient) -> None:
         ("post", "/v1/opscore/agent/{agentId}/state"),
         ("post", "/v1/opscore/agent/{agentId}/states"),
         ("get", "/v1/opscore/agents"),
+        ("get", "/v1/opscore/fleet"),
         ("post", "/v1/opscore/agents"),
         ("get", "/v1/opscore/agents/{agentId}"),
         ("delete", "/v1/opscore/agents/{agentId}"),

@@ -1,0 +1,102 @@
+"""Counting the fleet in SQL, for both stores: their dialects differ in a few words alone.
+
+The rules are those of `core.liveness`, and tests hold the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from opscore_middleware.core.fleet import Crew, Headcount, Member, Unseen
+from opscore_middleware.core.liveness import DEAF_AFTER, LATE_AFTER, LATE_GRACE, LOST_AFTER
+from opscore_middleware.core.models import Liveness
+from opscore_middleware.core.states import AgentState
+from opscore_middleware.stores.rows import NO_INSTANCE
+
+__all__ = ["POSTGRES", "SQLITE", "Dialect", "crews_query", "headcount", "longest_silent_query"]
+
+_FINISHED: Final = f"i.state = '{AgentState.FINISHED}'"
+_CODES: Final = {"a": Liveness.ALIVE, "l": Liveness.LATE, "x": Liveness.LOST}
+_ALONE: Final = ""  # agents without any instance
+
+
+class Dialect(NamedTuple):
+    """The words in which SQLite and PostgreSQL differ."""
+
+    parameter: str
+    schema: str
+    join: str
+
+
+SQLITE: Final = Dialect("?", "", "group_concat(entry, ',')")
+POSTGRES: Final = Dialect("$", "opscore.", "string_agg(entry, ',' ORDER BY place)")
+
+
+def lost(dialect: Dialect, since: int, seen_at: int) -> str:
+    """Say that an instance `i` is lost; the parameters with these numbers are the watermark."""
+    silence = _silence(dialect, since, seen_at)
+    return (
+        f"(i.interval IS NOT NULL AND NOT {_FINISHED}"
+        f" AND {silence} > {LOST_AFTER} * i.interval"
+        f" AND {silence} > 2 * i.interval + {DEAF_AFTER})"
+    )
+
+
+def late(dialect: Dialect, since: int, seen_at: int) -> str:
+    """Say that an instance `i` is late, or lost."""
+    silence = _silence(dialect, since, seen_at)
+    return (
+        f"(i.interval IS NOT NULL AND NOT {_FINISHED}"
+        f" AND 2 * {silence} > {round(2 * LATE_AFTER)} * i.interval"
+        f" AND {silence} > i.interval + {LATE_GRACE})"
+    )
+
+
+def crews_query(dialect: Dialect) -> str:
+    """Return the query for `crews`: its parameters are the watermark, its rows (crew, agents)."""
+    return f"""
+        SELECT crew, count(*) FROM (
+            SELECT agent_key, {dialect.join} AS crew FROM (
+                SELECT a.agent_key,
+                       CASE WHEN i.instance_id = '{NO_INSTANCE}' THEN '-' ELSE '+' END
+                       || CASE WHEN {lost(dialect, 1, 2)} THEN 'x'
+                               WHEN {late(dialect, 1, 2)} THEN 'l' ELSE 'a' END
+                       || i.state AS entry,
+                       row_number() OVER (ORDER BY a.agent_key, i.last_seen_at, i.instance_key)
+                           AS place
+                FROM {dialect.schema}agents AS a
+                LEFT JOIN {dialect.schema}instances AS i ON i.agent_key = a.agent_key
+                WHERE a.deregistered_at IS NULL
+                ORDER BY a.agent_key, i.last_seen_at, i.instance_key) AS entries
+            GROUP BY agent_key) AS crews
+        GROUP BY crew"""  # noqa: S608 - made of constants
+
+
+def longest_silent_query(dialect: Dialect) -> str:
+    """Return the query for who was heard of longest ago, of those that send heartbeats."""
+    return f"""
+        SELECT a.agent_id, a.agent_name, i.instance_id, i.last_seen_at
+        FROM {dialect.schema}instances AS i
+        JOIN {dialect.schema}agents AS a ON a.agent_key = i.agent_key
+        WHERE a.deregistered_at IS NULL AND i.interval IS NOT NULL AND NOT {_FINISHED}
+        ORDER BY i.last_seen_at, i.instance_key LIMIT 1"""  # noqa: S608 - made of constants
+
+
+def headcount(crews: Iterable[Any], silent: Any | None) -> Headcount:
+    """Read the rows of both queries."""
+    return Headcount(
+        [Crew(agents, _members(crew or _ALONE)) for crew, agents in crews],
+        None if silent is None else Unseen(*silent),
+    )
+
+
+def _members(crew: str) -> tuple[Member, ...]:
+    if crew == _ALONE:
+        return ()
+    return tuple(Member(entry[0] == "+", _CODES[entry[1]], entry[2:]) for entry in crew.split(","))
+
+
+def _silence(dialect: Dialect, since: int, seen_at: int) -> str:
+    begins, ends = (f"CAST({dialect.parameter}{n} AS bigint)" for n in (since, seen_at))
+    return f"({ends} - CASE WHEN i.last_seen_at > {begins} THEN i.last_seen_at ELSE {begins} END)"
