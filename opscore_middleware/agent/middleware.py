@@ -169,16 +169,16 @@ class OpsCoreMiddleware:
             await self.app(scope, receive, send)
             return
 
-        request = WatchedRequest(self._runtime, receive, send)
+        request = WatchedRequest(self._runtime)
         if counts is WORK:
             request.begins(scope.get("headers"))
         else:
             request.may_come_to_count()
         token = CURRENT.set(request)
         try:
-            await self.app(scope, request.receive, request.send)
+            await self.app(scope, *request.between(receive, send))
         except BaseException as exception:
-            await request.raised(exception, scope)
+            await request.raised(exception, scope, receive)
             raise
         finally:
             try:
@@ -186,7 +186,7 @@ class OpsCoreMiddleware:
             except ValueError:
                 pass  # abandoned, and closed by the collector wherever it ran
         if not request.returned(scope):
-            await request.stopped_short(scope)
+            await request.stopped_short(scope, receive)
 
     async def _serve_other(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
         if kind == "lifespan":

@@ -41,8 +41,9 @@ class Entry(NamedTuple):
 class Outbox:
     """A bounded queue between the app, which puts, and one reporter, which takes.
 
-    When it is full the last two entries are folded into one, so the newest state is never lost
-    and the memory is flat; the earliest transitions, which tell how an outage began, are kept.
+    When it is full the last entries are folded into one, an eighth of them at a time, so the newest
+    state is never lost and the memory is flat; the earliest transitions, which tell how an outage
+    began, are kept.
     Entries about a task are not folded into others, and so stay while there is room.
     Appending to `entries` and `fold` must not overlap (the tracker's lock sees to it); `take` may
     run at any time, but for the moment of a fold: what it has taken can no longer change.
@@ -93,22 +94,31 @@ class Outbox:
         lock = self._lock
         if not lock.acquire(False):
             return
-        # Written out: a busy agent comes here with each transition while the reporter rests.
         try:
             entries = self.entries
             if len(entries) > self.limit:
-                newest = entries.pop()
-                last = entries.pop()
-                if last[0] is newest[0] and last[4] is None:
-                    instance, sequence, state, at, details, coalesced, errors = newest
-                    coalesced += last[5] + 1
-                    errors += last[6] + (last[2] is _ERROR)
-                    self.folded += 1
-                    entries.append((instance, sequence, state, at, details, coalesced, errors))
-                else:
-                    self._fold(last, newest)
+                self._fold_tail(entries, self.limit - self.limit // 8)
         finally:
             lock.release()
+
+    def _fold_tail(self, entries: deque[tuple[Any, ...]], kept: int) -> None:
+        """Fold the last entries into the newest, so that `kept` are left.
+
+        Written out, and several at a time: a busy agent comes here with each transition while the
+        reporter rests.
+        """
+        instance, sequence, state, at, details, coalesced, errors = entries.pop()
+        while len(entries) >= kept:
+            last = entries.pop()
+            about = last[4]
+            if last[0] is not instance or (about is not None and _TASK in about):
+                newest = (instance, sequence, state, at, details, coalesced, errors)
+                self._fold(last, newest)
+                return
+            coalesced += last[5] + 1
+            errors += last[6] + (last[2] is _ERROR)
+            self.folded += 1
+        entries.append((instance, sequence, state, at, details, coalesced, errors))
 
     def _fold(self, last: tuple[Any, ...], newest: tuple[Any, ...]) -> None:
         entries = self.entries

@@ -21,7 +21,6 @@ from opscore_middleware.agent.outcome import (
     leaves_with_client,
 )
 from opscore_middleware.agent.rpc import BodyPeek, is_json_type
-from opscore_middleware.agent.runtime import AgentRuntime
 from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_stream, scanner_for
 from opscore_middleware.agent.tracker import Read
 
@@ -41,11 +40,10 @@ MOMENT: Final = 0.005
 
 
 class WatchedRequest(Origin):
-    """Stands between the server and the app for one request; nothing passes through it changed.
+    """What is known of one request while it is served.
 
-    `send` is a plain function that hands on the server's own awaitable: a coroutine of ours around
-    each message would double what a request pays. Class attributes are the defaults, so that a
-    request sets only what it needs.
+    Class attributes are the defaults, so that a request sets only what it needs. It holds nothing
+    of the server's: tasks that outlive the request keep it alive, by the context that they copied.
     """
 
     unit: Instance | None = None
@@ -74,11 +72,6 @@ class WatchedRequest(Origin):
     finished = False
     gone = False
     """The client has left."""
-
-    def __init__(self, runtime: AgentRuntime, receive: Receive, send: Send) -> None:
-        self.runtime = runtime
-        self._receive = receive
-        self._send = send
 
     # --- how it begins ---------------------------------------------------------------------------
 
@@ -109,35 +102,43 @@ class WatchedRequest(Origin):
 
     # --- what passes through ---------------------------------------------------------------------
 
-    async def receive(self) -> Message:
-        """Hand on what the server has for the app, having looked at it."""
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            # After the response is complete, servers say so to everybody.
-            self.gone = not self.finished
-        elif self.peek is not None or self.task_peek is not None:
-            self._look_at(message)
-        return message
+    def between(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """Return what the app is to be called with: the server's own two, looked at in passing.
 
-    def send(self, message: Message) -> Awaitable[None]:
-        """Hand on what the app has for the server, having looked at it."""
-        kind = message["type"]
-        if kind == "http.response.body":
-            if not message.get("more_body", False):
-                self.finished = True
-            if self.scanner is not None:
-                self.scanner.feed(message.get("body", b""))
-        elif kind == "http.response.start":
-            self.status = message["status"]
-            if self.peek is not None:
-                self.peek = None
-                self._decided(work=True)
-            self._read_headers(message.get("headers"))
-        elif kind != "http.response.debug":
-            self.finished = True  # an extension that sends the rest: a file, or trailers
-        return self._send(message)
+        `watched_send` is a plain function that hands on the server's own awaitable: a coroutine of
+        ours around each message would double what a request pays.
+        """
 
-    def _read_headers(self, headers: Any) -> None:
+        async def watched_receive() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                # After the response is complete, servers say so to everybody.
+                self.gone = not self.finished
+            elif self.peek is not None or self.task_peek is not None:
+                self._look_at(message)
+            return message
+
+        def watched_send(message: Message) -> Awaitable[None]:
+            kind = message["type"]
+            if kind == "http.response.body":
+                if not message.get("more_body", False):
+                    self.finished = True
+                if self.scanner is not None:
+                    self.scanner.feed(message.get("body", b""))
+            elif kind == "http.response.start":
+                self._starts(message)
+            elif kind != "http.response.debug":
+                self.finished = True  # an extension that sends the rest: a file, or trailers
+            return send(message)
+
+        return watched_receive, watched_send
+
+    def _starts(self, message: Message) -> None:
+        self.status = message["status"]
+        if self.peek is not None:
+            self.peek = None
+            self._decided(work=True)
+        headers = message.get("headers")
         if isinstance(headers, _KEPT):
             for name, value in headers:
                 if name == b"content-type":
@@ -182,11 +183,11 @@ class WatchedRequest(Origin):
 
     # --- how it ends -----------------------------------------------------------------------------
 
-    async def raised(self, exception: BaseException, scope: Scope) -> None:
+    async def raised(self, exception: BaseException, scope: Scope, receive: Receive) -> None:
         """Close it after an exception of the app's, which the caller raises on."""
         failed = is_failure(exception) and not self.gone
         if failed and leaves_with_client(exception) and not self.finished:
-            failed = not await self._client_has_left()
+            failed = not await _client_has_left(receive)
         if failed:
             self._fail(describe_exception(exception, scope), "failed")
         else:
@@ -195,8 +196,25 @@ class WatchedRequest(Origin):
     def returned(self, scope: Scope) -> bool:
         """Close it after the app has returned; False where `stopped_short` must."""
         status = self.status
-        if self.finished and status < 500 and not self.special and self._plainly_over():
-            return True  # most requests end here
+        if self.finished and status < 500 and not self.special:
+            # Most requests end here, with nothing to tell of their end.
+            tracker = self.runtime.tracker
+            tracker.lock.acquire()
+            try:
+                if not self.special:  # another thread may just have opened a tracked unit
+                    self.over = True
+                    if self.unit is not None:
+                        tracker.ended(self.unit)
+                        self.unit = None
+                    elif self.read is not None:
+                        tracker.end_read(self.read)
+                        self.read = None
+                    return True
+            finally:
+                tracker.lock.release()
+        return self._returned(status, scope)
+
+    def _returned(self, status: int, scope: Scope) -> bool:
         later = status in LATER
         if status >= 500:
             self._fail(describe_status(status, scope), None if later else "failed")
@@ -214,27 +232,9 @@ class WatchedRequest(Origin):
         self._end(None if open_ else "completed" if status < 300 else "failed")
         return True
 
-    def _plainly_over(self) -> bool:
-        """Close it where there is nothing to tell of its end; False where there is, after all."""
-        tracker = self.runtime.tracker
-        tracker.lock.acquire()
-        try:
-            if self.special:
-                return False  # another thread has just opened a tracked unit
-            self.over = True
-            if self.unit is not None:
-                tracker.end(self.unit)
-                self.unit = None
-            elif self.read is not None:
-                tracker.end_read(self.read)
-                self.read = None
-        finally:
-            tracker.lock.release()
-        return True
-
-    async def stopped_short(self, scope: Scope) -> None:
+    async def stopped_short(self, scope: Scope, receive: Receive) -> None:
         """Close it where the response was not finished: the client has left, or the app failed."""
-        if await self._client_has_left():
+        if await _client_has_left(receive):
             self._end(None)
         else:
             self._fail(describe_unfinished(scope), "failed")
@@ -309,19 +309,20 @@ class WatchedRequest(Origin):
                 self.task_state = ended if self.failure is None else "failed"
                 self._close()
 
-    async def _client_has_left(self) -> bool:
-        """Ask the server, now that the app asks no more; a client that stays costs a moment.
 
-        Raises nothing: the app's own exception is on its way.
-        """
-        try:
-            with anyio.move_on_after(MOMENT, shield=True):
-                while (await self._receive())["type"] != "http.disconnect":
-                    # Middleware that has read the body may repeat it for ever, without a pause.
-                    await anyio.lowlevel.checkpoint()
-                return True
-        except Exception:
-            return False
-        except BaseException:
-            return True  # cancelled: whoever asked for this request has no more use for it
+async def _client_has_left(receive: Receive) -> bool:
+    """Ask the server, now that the app asks no more; a client that stays costs a moment.
+
+    Raises nothing: the app's own exception is on its way.
+    """
+    try:
+        with anyio.move_on_after(MOMENT, shield=True):
+            while (await receive())["type"] != "http.disconnect":
+                # Middleware that has read the body may repeat it for ever, without a pause.
+                await anyio.lowlevel.checkpoint()
+            return True
+    except Exception:
         return False
+    except BaseException:
+        return True  # cancelled: whoever asked for this request has no more use for it
+    return False

@@ -185,15 +185,19 @@ class Tracker:
         """
         self.lock.acquire()
         try:
-            if unit is self.instance:
-                self._in_flight -= 1
-                node = self._node.ended if self._in_flight == 0 else None
-                if node is not None:
-                    self._enter(node, details)
-                elif details is not None:
-                    self._restate(details)
+            self.ended(unit, details)
         finally:
             self.lock.release()
+
+    def ended(self, unit: Instance, details: dict[str, Any] | None = None) -> None:
+        """Do what `end` does, for a caller that holds `lock` already."""
+        if unit is self.instance:
+            self._in_flight -= 1
+            node = self._node.ended if self._in_flight == 0 else None
+            if node is not None:
+                self._enter(node, details)
+            elif details is not None:
+                self._restate(details)
 
     def mention(self, details: dict[str, Any] | None) -> None:
         """Tell details that became known only now, with the state as it is."""
