@@ -28,6 +28,7 @@
     ├── NotReady                    503  the server cannot do its work yet, or not any more
     └── RemoteError                      what another server answered, for callers of a client
         ├── RemoteUnavailable            it did not answer at all
+        ├── EventsGone                   the events to go on from are not kept any more
         ├── AgentNameTaken               AgentKit has an agent by that name already
         ├── AgentUnknownToAgentKit       AgentKit has no agent by that id
         └── MessageRefused               AgentKit did not take a message, or a tool failed
@@ -49,6 +50,7 @@ __all__ = [
     "BodyTooLarge",
     "ConfigurationError",
     "Conflict",
+    "EventsGone",
     "Forbidden",
     "InvalidCursor",
     "InvalidEventType",
@@ -285,6 +287,25 @@ class RemoteUnavailable(RemoteError):
 
     def __init__(self, message: str, **context: Any) -> None:
         super().__init__(message, remote_status=None, remote_code=None, **context)
+
+
+class EventsGone(RemoteError):
+    """The events that a watch was to go on from are not kept any more; some were missed.
+
+    `first_event_id` is the first that there is now.
+    """
+
+    code = "events_gone"
+
+    def __init__(self, message: str, *, first_event_id: int, **context: Any) -> None:
+        super().__init__(
+            message,
+            remote_status=None,
+            remote_code=None,
+            first_event_id=first_event_id,
+            **context,
+        )
+        self.first_event_id = first_event_id
 
 
 class AgentNameTaken(RemoteError):

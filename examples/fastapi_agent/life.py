@@ -1,19 +1,16 @@
-"""The agent's history as Ops-Core has it, followed as it grows."""
+"""The agent's history, watched as Ops-Core learns of it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from opscore_middleware.client import AsyncOpsCoreClient
-from opscore_middleware.core.models import HistoryQuery, Order, Transition
+from opscore_middleware.core.models import Transition
+from opscore_middleware.core.watch import WatchQuery
 
 __all__ = ["Life", "OtherStates"]
-
-_POLL: Final = 0.05
-_OLDEST_FIRST: Final = HistoryQuery(order=Order.ASC, limit=1000)
 
 
 class OtherStates(Exception):
@@ -41,22 +38,13 @@ class Life:
         return [transition.state for transition in self.transitions]
 
     async def follow(self) -> None:
-        """Ask for the history again and again."""
-        while True:
-            if self.agent_id is None:
-                agents = (await self._ops_core.list_agents()).items
-                self.agent_id = agents[0].agent_id if agents else None
-            else:
-                page = await self._ops_core.history(self.agent_id, _OLDEST_FIRST)
-                await self._add(page.items[len(self.transitions) :])
-            await asyncio.sleep(_POLL)
-
-    async def _add(self, transitions: Sequence[Transition]) -> None:
-        for transition in transitions:
+        """Take in each transition as it comes."""
+        async for transition in self._ops_core.watch(WatchQuery(after=0)):
+            self.agent_id = transition.agent_id
             self._learned(transition)
-        async with self._grown:
-            self.transitions += transitions
-            self._grown.notify_all()
+            async with self._grown:
+                self.transitions.append(transition)
+                self._grown.notify_all()
 
     async def reaches(self, states: Sequence[str], *, within: float) -> None:
         """Wait until Ops-Core knows these states. Raises `OtherStates` when it knows others."""

@@ -11,6 +11,7 @@ from opscore_middleware.cli import agents, keys, sessions
 from opscore_middleware.cli.fleet import fleet
 from opscore_middleware.cli.report import report
 from opscore_middleware.cli.serve import serve
+from opscore_middleware.cli.watch import watch
 
 __all__ = ["app"]
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(fleet)
 app.command()(report)
+app.command()(watch)
 app.add_typer(agents.app, name="agents")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(keys.app, name="keys")

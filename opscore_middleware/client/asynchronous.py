@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import anyio
 import httpx
 
 from opscore_middleware.client.connection import TIMEOUT, Connection
+from opscore_middleware.client.following import Following, Looking
 from opscore_middleware.core.fleet import Fleet
 from opscore_middleware.core.models import (
     Agent,
@@ -25,6 +27,7 @@ from opscore_middleware.core.models import (
     Transition,
 )
 from opscore_middleware.core.sessions import Session, SessionChange, SessionQuery, SessionStart
+from opscore_middleware.core.watch import AgentEvent, WatchedState, WatchQuery
 from opscore_middleware.protocol import calls
 from opscore_middleware.protocol.calls import Call
 
@@ -56,6 +59,9 @@ class AsyncOpsCoreClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._connection = Connection.resolve(api_url, api_key)
+        self._timeout = timeout
+        self._is_closed = False
+        self._closing: anyio.Event | None = None  # made in the event loop that watches
         self._http = httpx.AsyncClient(**self._connection.options(timeout), transport=transport)
 
     def __repr__(self) -> str:
@@ -73,7 +79,10 @@ class AsyncOpsCoreClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections; whoever watches in another task comes to an end."""
+        self._is_closed = True
+        if self._closing is not None:
+            self._closing.set()
         await self._http.aclose()
 
     async def health(self) -> dict[str, Any]:
@@ -144,6 +153,46 @@ class AsyncOpsCoreClient:
                 return
             query = query.model_copy(update={"cursor": page.next_cursor})
 
+    async def watch(self, query: WatchQuery | None = None) -> AsyncIterator[AgentEvent]:
+        """Go through events as they come, each once and in order, until the client is closed.
+
+        From now on, where the query has no `after`. Once connected it connects again by itself,
+        where it was. Raises `EventsGone` when that place is not kept any more.
+        """
+        closing = self._closing = self._closing or anyio.Event()
+        following = Following(query or WatchQuery())
+        while not self._is_closed:
+            call = following.call()
+            try:
+                async with self._http.stream(
+                    call.method,
+                    call.path,
+                    headers=dict(call.headers),
+                    timeout=following.timeout(self._timeout),
+                ) as answer:
+                    if answer.status_code == 200:
+                        async for piece in answer.aiter_bytes():
+                            for event in following.feed(piece):
+                                yield event
+                    else:
+                        following.refuse(call, answer.status_code, await answer.aread())
+            except httpx.RequestError as error:
+                if not (following.has_begun or self._is_closed):
+                    raise self._connection.unavailable(call, error) from error
+            with anyio.move_on_after(following.delay()):
+                await closing.wait()
+
+    async def wait_for_state(self, agent_id: str, state: str, *, timeout: float) -> WatchedState:
+        """Wait until an agent is in a state and return it.
+
+        A state that comes and goes between two looks is not seen; `watch` sees all of them.
+        Raises `TimeoutError` after `timeout` seconds, with the state that it is in instead.
+        """
+        looking = Looking(agent_id, state, timeout)
+        while not looking.is_found(seen := await self._send(looking.call())):
+            pass
+        return seen
+
     async def start_session(self, start: SessionStart) -> Session:
         """Start a session; with an id of its own it can be started again without harm."""
         return await self._send(calls.start_session(start))
@@ -174,7 +223,11 @@ class AsyncOpsCoreClient:
     async def _send(self, call: Call[T]) -> T:
         try:
             answer = await self._http.request(
-                call.method, call.path, content=call.body, headers=dict(call.headers)
+                call.method,
+                call.path,
+                content=call.body,
+                headers=dict(call.headers),
+                timeout=self._timeout + call.wait,
             )
         except httpx.RequestError as error:
             raise self._connection.unavailable(call, error) from error

@@ -9,6 +9,8 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from opscore_middleware.client.connection import TIMEOUT, Connection
+from opscore_middleware.client.following import Following, Looking
+from opscore_middleware.client.streams import Streams
 from opscore_middleware.core.fleet import Fleet
 from opscore_middleware.core.models import (
     Agent,
@@ -25,6 +27,7 @@ from opscore_middleware.core.models import (
     Transition,
 )
 from opscore_middleware.core.sessions import Session, SessionChange, SessionQuery, SessionStart
+from opscore_middleware.core.watch import AgentEvent, WatchedState, WatchQuery
 from opscore_middleware.protocol import calls
 from opscore_middleware.protocol.calls import Call
 
@@ -56,6 +59,8 @@ class OpsCoreClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._connection = Connection.resolve(api_url, api_key)
+        self._timeout = timeout
+        self._streams = Streams()
         self._http = httpx.Client(**self._connection.options(timeout), transport=transport)
 
     def __repr__(self) -> str:
@@ -73,7 +78,8 @@ class OpsCoreClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; whoever watches in another thread comes to an end."""
+        self._streams.end()
         self._http.close()
 
     def health(self) -> dict[str, Any]:
@@ -142,6 +148,46 @@ class OpsCoreClient:
                 return
             query = query.model_copy(update={"cursor": page.next_cursor})
 
+    def watch(self, query: WatchQuery | None = None) -> Iterator[AgentEvent]:
+        """Go through events as they come, each once and in order, until the client is closed.
+
+        From now on, where the query has no `after`. Once connected it connects again by itself,
+        where it was. Raises `EventsGone` when that place is not kept any more.
+        """
+        following = Following(query or WatchQuery())
+        while not self._streams.are_ended:
+            call = following.call()
+            try:
+                with (
+                    self._http.stream(
+                        call.method,
+                        call.path,
+                        headers=dict(call.headers),
+                        timeout=following.timeout(self._timeout),
+                    ) as answer,
+                    self._streams.reading(answer),
+                ):
+                    if answer.status_code == 200:
+                        for piece in answer.iter_bytes():
+                            yield from following.feed(piece)
+                    else:
+                        following.refuse(call, answer.status_code, answer.read())
+            except httpx.RequestError as error:
+                if not (following.has_begun or self._streams.are_ended):
+                    raise self._connection.unavailable(call, error) from error
+            self._streams.wait(following.delay())
+
+    def wait_for_state(self, agent_id: str, state: str, *, timeout: float) -> WatchedState:
+        """Wait until an agent is in a state and return it.
+
+        A state that comes and goes between two looks is not seen; `watch` sees all of them.
+        Raises `TimeoutError` after `timeout` seconds, with the state that it is in instead.
+        """
+        looking = Looking(agent_id, state, timeout)
+        while not looking.is_found(seen := self._send(looking.call())):
+            pass
+        return seen
+
     def start_session(self, start: SessionStart) -> Session:
         """Start a session; with an id of its own it can be started again without harm."""
         return self._send(calls.start_session(start))
@@ -171,7 +217,11 @@ class OpsCoreClient:
     def _send(self, call: Call[T]) -> T:
         try:
             answer = self._http.request(
-                call.method, call.path, content=call.body, headers=dict(call.headers)
+                call.method,
+                call.path,
+                content=call.body,
+                headers=dict(call.headers),
+                timeout=self._timeout + call.wait,
             )
         except httpx.RequestError as error:
             raise self._connection.unavailable(call, error) from error

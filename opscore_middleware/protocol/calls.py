@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -32,6 +32,7 @@ from opscore_middleware.core.models import (
     Transition,
 )
 from opscore_middleware.core.sessions import Session, SessionChange, SessionQuery, SessionStart
+from opscore_middleware.core.watch import StateQuery, WatchedState, WatchQuery
 from opscore_middleware.errors import RemoteError
 
 __all__ = [
@@ -46,12 +47,14 @@ __all__ = [
     "history",
     "list_agents",
     "list_sessions",
+    "next_agent_state",
     "ops_core_refusal",
     "register_agent",
     "report_state",
     "report_states",
     "start_session",
     "update_session",
+    "watch",
 ]
 
 T = TypeVar("T")
@@ -80,7 +83,8 @@ class Call(Generic[T]):
     """One request; `decode` turns the body of a 2xx answer into its result.
 
     `answers` holds the other statuses that are an answer too, and what each means. `refusal`
-    knows how the server words its errors, and returns None where there is none.
+    knows how the server words its errors, and returns None where there is none. `wait` is how long
+    the server was asked to leave it open, in seconds.
     """
 
     method: str
@@ -91,6 +95,7 @@ class Call(Generic[T]):
     server: str = "Ops-Core"
     answers: Mapping[int, T] = field(default_factory=dict)
     refusal: Callable[[Call[Any], int, bytes], RemoteError | None] = ops_core_refusal
+    wait: float = 0.0
 
     def result(self, status: int, body: bytes) -> T:
         """Read an answer. Raises `RemoteError` for anything but one in the documented shape."""
@@ -135,6 +140,18 @@ def heartbeat(agent_id: str, beat: Heartbeat) -> Call[HeartbeatAnswer]:
 def get_agent_state(agent_id: str) -> Call[AgentStateView]:
     """Read an agent's current state."""
     return _get(f"{PREFIX}/agent/{_segment(agent_id)}/state", AgentStateView)
+
+
+def next_agent_state(agent_id: str, query: StateQuery) -> Call[WatchedState]:
+    """Read an agent's state once it has an event after the given one, or has waited enough."""
+    call = _get(f"{PREFIX}/agent/{_segment(agent_id)}/state{_query(query)}", WatchedState)
+    return replace(call, wait=query.wait or 0.0)
+
+
+def watch(query: WatchQuery) -> Call[bytes]:
+    """Watch events as they come; the answer is a stream of them that has no end."""
+    headers = {"Accept": "text/event-stream"}
+    return Call("GET", f"{PREFIX}/events{_query(query)}", bytes, headers=headers)
 
 
 def register_agent(registration: Registration) -> Call[Agent]:

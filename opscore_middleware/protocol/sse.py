@@ -55,6 +55,7 @@ class Reader:
         self.retry: float | None = None
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending = ""
+        self._id: str | None = None
         self._event = ""
         self._data: list[str] = []
 
@@ -76,12 +77,14 @@ class Reader:
         elif name == "event":
             self._event = value
         elif name == "id" and "\0" not in value:
-            self.event_id = value
+            self._id = value
         elif name == "retry" and value.isdecimal():
             self.retry = int(value) / 1000
         return None
 
     def _complete(self) -> Message | None:
+        # Only now: a message that is cut off has not been seen.
+        self.event_id = self._id
         event, data = self._event or "message", self._data
         self._event, self._data = "", []
         return Message(event, "\n".join(data), self.event_id or "") if data else None

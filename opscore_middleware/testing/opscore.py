@@ -114,12 +114,11 @@ def run_opscore() -> Iterator[RunningOpsCore]:
     agents reach it from any loop, thread or process. Raises `MissingExtra` when the server's
     libraries are not installed.
     """
-    uvicorn, create_app, settings = _server_parts()
+    uvicorn, make_server, create_app, settings = _server_parts()
     key = secrets.token_urlsafe(16)
     app = create_app(settings.resolve(database_url="sqlite:///:memory:", api_key=key))
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none")
-    )
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none")
+    server = make_server(config, app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],), name="opscore-testing")
         thread.start()
@@ -143,11 +142,12 @@ def _wait_for_start(server: Any, thread: threading.Thread) -> None:
         time.sleep(_GLANCE)
 
 
-def _server_parts() -> tuple[Any, Any, Any]:
+def _server_parts() -> tuple[Any, Any, Any, Any]:
     try:
         import uvicorn
 
         from opscore_middleware.server import Settings, create_app
+        from opscore_middleware.server.run import Server
     except ImportError as error:
         raise MissingExtra("opscore_middleware.testing.run_opscore", "server") from error
-    return uvicorn, create_app, Settings
+    return uvicorn, Server, create_app, Settings
