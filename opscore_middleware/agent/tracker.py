@@ -81,6 +81,7 @@ class Tracker:
     __slots__ = (
         "_bell",
         "_clock",
+        "_error",
         "_error_hold",
         "_held_until",
         "_in_flight",
@@ -131,6 +132,7 @@ class Tracker:
         self._sequence = 0
         self._in_flight = 0
         self._held_until: float | None = None
+        self._error: dict[str, Any] | None = None  # the details of the last failure
         self._reads: set[Read] = set()
         self._timing = False  # somebody will look at the reads within their grace
 
@@ -157,6 +159,9 @@ class Tracker:
 
     def _restate(self, details: dict[str, Any] | None) -> None:
         held = self._held_until
+        if self._node.state is AgentState.ERROR:
+            # What is told of the state goes in place of what was told before: keep the reason.
+            details = {**(self._error or {}), **(details or {})}
         self._enter(self._node, details)
         self._held_until = held
 
@@ -259,6 +264,7 @@ class Tracker:
             self.fail(read.instance, details)
 
     def _failed(self, details: dict[str, Any]) -> None:
+        self._error = details
         self._on(Cause.FAILED, details)
         if self._in_flight:
             self._on(Cause.RESUMED)
@@ -292,6 +298,7 @@ class Tracker:
         """Startup has failed; the state stays `error`."""
         with self.lock:
             self._leave()
+            self._error = details
             self._on(Cause.STARTUP_FAILED, details)
 
     def lifespan_unsupported(self) -> None:

@@ -261,3 +261,14 @@ def test_a_request_that_the_collector_ends_while_another_reports_does_not_hang()
     thread.join(5)
     assert not thread.is_alive()
     assert tracker.in_flight == 0
+
+
+def test_an_error_that_is_told_again_keeps_its_reason() -> None:
+    outbox = Outbox()
+    tracker = Tracker(outbox, Bell(lambda: None))
+    tracker.fail(tracker.begin(), {"error": {"type": "ValueError", "message": "boom"}})
+    tracker.restate()
+    *_, failed, again = outbox.take()
+    assert failed.state == again.state == "error"
+    assert failed.details == again.details
+    assert again.sequence == failed.sequence + 1
