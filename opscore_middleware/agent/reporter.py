@@ -59,6 +59,7 @@ class Reporter:
     def _reset(self) -> None:
         self._starting = threading.Lock()
         self._stopped = False
+        self._hurried = False
         self._flushes: deque[threading.Event] = deque()
 
     def after_fork(self) -> None:
@@ -79,6 +80,12 @@ class Reporter:
         self._flushes.append(done)
         self.bell.ring()
         done.wait(timeout)
+
+    def hurry(self) -> None:
+        """Have it look and deliver now, whatever is waited for; takes no lock, for signals."""
+        self._hurried = True
+        if self.bell.home:
+            self.bell.ring()
 
     def stop(self) -> None:
         """Let the thread end after one more try, without waiting for it."""
@@ -107,6 +114,7 @@ class Reporter:
         faulty = False
         while True:
             bell.marked = False
+            stopping = self._stopped  # who stops it meanwhile is owed one more try
             try:
                 due, retry = self._round()
                 faulty = False
@@ -116,7 +124,7 @@ class Reporter:
                 if not faulty:
                     logger.exception("Reporting failed unexpectedly; trying again every second")
                 faulty, due, retry = True, None, 1.0
-            if self._stopped or (retry is None and self._over()):
+            if stopping or (retry is None and self._over()):
                 if self._may_end():
                     return
             elif retry is None:

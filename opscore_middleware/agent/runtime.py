@@ -169,8 +169,7 @@ class AgentRuntime:
     def _asked_to_end(self) -> None:
         """Hear of a signal: called in its handler, so this takes no lock."""
         self._ending = True
-        if self.reporter.alive:
-            self.reporter.bell.ring()
+        self.reporter.hurry()
 
     def _tick(self) -> float | None:
         if self._ending:
