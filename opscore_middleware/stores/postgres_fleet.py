@@ -22,6 +22,6 @@ _SILENT: Final = longest_silent_query(POSTGRES)
 
 async def count_fleet(connection: Connection, *, mark: Watermark) -> Headcount:
     """Keep `core.store.Store.headcount`'s promise."""
-    crews = await connection.fetch(_CREWS, *mark)
-    silent = await connection.fetch(_SILENT)
-    return headcount(crews, next(iter(silent), None))
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        crews = await connection.fetch(_CREWS, *mark)
+        return headcount(crews, await connection.fetchrow(_SILENT))

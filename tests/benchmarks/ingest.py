@@ -1,12 +1,16 @@
-"""Single reports per second that Ops-Core takes, on disk before each answer.
+"""Reports per second that Ops-Core takes, on disk before each answer: singly, and in batches.
 
-Measured beside a Starlette route that only parses the same body with pydantic and stores nothing.
-Both run in processes of their own and are loaded from a third one, in turns, over 32 connections
-that are kept alive and wait for each answer.
+Measured on SQLite and on PostgreSQL, beside a Starlette route that only parses the same bodies with
+pydantic and stores nothing. All run in processes of their own and are loaded from another one, in
+turns, over 32 connections that are kept alive and wait for each answer.
+
+PostgreSQL is a server of the benchmark's own, as the tests use it; `--database` names another, on
+which the benchmark makes a database of its own and drops it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import multiprocessing
@@ -16,8 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -32,7 +36,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from opscore_middleware.core.models import StateReport
+from opscore_middleware.core.models import Batch, StateReport
+from tests.support.postgres import database_of_its_own, running_postgres
 from tests.support.processes import running_opscore
 from tests.support.waiting import wait_until
 
@@ -42,70 +47,84 @@ CONNECTIONS = 32
 SECONDS = 4.0
 WARM_UP = 0.5
 ROUNDS = 3
+BATCH = 100
+FIRST = 1_000_000_000
 KEY = "benchmark-key"
-REPORT = TypeAdapter(StateReport)
+REPORT, REPORTS = TypeAdapter(StateReport), TypeAdapter(Batch)
+PARSER = "only parsing"
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one round showed: answers per second, and how long they took, in milliseconds."""
+    """What one round showed: reports per second, and how long answers took, in milliseconds."""
 
     per_second: float
     p50: float
     p99: float
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The middle round of each side."""
-
-    opscore: Load
-    parsing_only: Load
-
-    @property
-    def ratio(self) -> float:
-        """How much of the bare route's rate is left once every report is on disk."""
-        return self.opscore.per_second / self.parsing_only.per_second
-
-
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
-    result = measure()
-    print(f"single reports, {CONNECTIONS} connections kept alive, median of {ROUNDS} rounds")
-    for name, load in (("Ops-Core", result.opscore), ("only parsing", result.parsing_only)):
-        print(f"  {name:<13}{load.per_second:>8,.0f}/s", end="")
-        print(f"   p50 {load.p50:.1f} ms   p99 {load.p99:.1f} ms")
-    print(f"  ratio        {result.ratio:>8.2f}")
+    parser = argparse.ArgumentParser(prog="ingest")
+    parser.add_argument("--database", help="a PostgreSQL server to measure on")
+    database = parser.parse_args(arguments).database
+    print(f"{CONNECTIONS} connections kept alive, median of {ROUNDS} rounds")
+    for size, title in ((1, "single reports"), (BATCH, f"batches of {BATCH}")):
+        print(f"  {title}")
+        loads = measure(size, database=database)
+        for name, load in loads.items():
+            print(f"    {name:<13}{load.per_second:>8,.0f}/s", end="")
+            print(f"   p50 {load.p50:6.1f} ms   p99 {load.p99:6.1f} ms", end="")
+            print(f"   ratio {load.per_second / loads[PARSER].per_second:.2f}")
 
 
-def measure(rounds: int = ROUNDS, seconds: float = SECONDS) -> Comparison:
-    """Load both servers in turns."""
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        running_opscore(Path(directory), key=KEY) as opscore,
-        _running_parser() as parser,
-    ):
-        http = httpx.Client(base_url=opscore.url, headers=opscore.headers())
-        agents = [
-            http.post("/v1/opscore/agents", json={"agentName": f"agent-{n:02}"}).json()["agentId"]
-            for n in range(CONNECTIONS)
-        ]
-        http.close()
-        ours, theirs = [], []
+def measure(
+    size: int, *, database: str | None = None, rounds: int = ROUNDS, seconds: float = SECONDS
+) -> dict[str, Load]:
+    """Load all servers in turns with batches of `size`; return the middle round of each."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = database or stack.enter_context(running_postgres()).url
+        urls = {
+            PARSER: stack.enter_context(_running_parser()),
+            "SQLite": stack.enter_context(_opscore(directory / "sqlite")),
+            "PostgreSQL": stack.enter_context(
+                _opscore(directory / "postgresql", stack.enter_context(database_of_its_own(server)))
+            ),
+        }
+        loads: dict[str, list[Load]] = {name: [] for name in urls}
         for number in range(rounds):
-            theirs.append(_load(parser, agents, number, seconds))
-            ours.append(_load(opscore.url, agents, number, seconds))
-    return Comparison(_middle(ours), _middle(theirs))
+            for name, url in urls.items():
+                loads[name].append(_load(url, size, number, seconds))
+    return {name: _middle(rounds) for name, rounds in loads.items()}
+
+
+@contextmanager
+def _opscore(directory: Path, database_url: str | None = None) -> Iterator[str]:
+    """Run Ops-Core with an agent for each connection."""
+    directory.mkdir()
+    with (
+        running_opscore(directory, key=KEY, database_url=database_url) as opscore,
+        httpx.Client(base_url=opscore.url, headers=opscore.headers()) as http,
+    ):
+        for number in range(CONNECTIONS):
+            body = {"agentId": _agent(number), "agentName": _agent(number)}
+            assert http.post("/v1/opscore/agents", json=body).status_code == 201
+        yield opscore.url
+
+
+def _agent(number: int) -> str:
+    return f"5d5c1f0e-0a49-4b0c-9d1b-6f2f1f6d7f{number:02}"
 
 
 def _middle(loads: list[Load]) -> Load:
     return sorted(loads, key=lambda load: load.per_second)[len(loads) // 2]
 
 
-def _load(url: str, agents: list[str], number: int, seconds: float) -> Load:
+def _load(url: str, size: int, number: int, seconds: float) -> Load:
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(_generate, (url, agents, number, seconds))
+        return pool.apply(_generate, (url, size, number, seconds))
 
 
 # --- the process that asks -----------------------------------------------------------------------
@@ -114,26 +133,28 @@ def _load(url: str, agents: list[str], number: int, seconds: float) -> Load:
 class _Agent(asyncio.Protocol):
     """One connection of one agent, which reports again as soon as it is answered."""
 
-    def __init__(self, agent_id: str, number: int) -> None:
+    def __init__(self, agent_id: str, size: int, number: int) -> None:
         self.latencies: list[float] = []
         self._answer = 0
         self._sent = 0.0
-        body = {
+        self._size = size
+        report = {
             "agentId": agent_id,
             "timestamp": "2026-09-21T14:13:20.123456Z",
             "state": "active",
             "details": {"opscore_task_id": "9d3b2c1e-summarize.1", "note": "summarizing"},
             "instanceId": f"{number:04}-5d5c1f0e-0a49-4b0c-9d1b-6f2f1f6d7f10",
-            "sequence": 1_000_000_000,
+            "sequence": FIRST,
         }
-        encoded = json.dumps(body).encode()
+        body = json.dumps(report if size == 1 else {"reports": [report] * size}).encode()
         head = (
-            f"POST /v1/opscore/agent/{agent_id}/state HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-            f"Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
-            f"Accept: */*\r\nUser-Agent: benchmark\r\nContent-Length: {len(encoded)}\r\n\r\n"
+            f"POST /v1/opscore/agent/{agent_id}/state{'' if size == 1 else 's'} HTTP/1.1\r\n"
+            f"Host: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n"
+            "Content-Type: application/json\r\nAccept: */*\r\nUser-Agent: benchmark\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
         )
-        self._before, self._after = (head.encode() + encoded).split(b"1000000000")
-        self._sequence = 1_000_000_000
+        self._request = (head.encode() + body).replace(b"%d" % FIRST, b"%d")
+        self._sequence = FIRST
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not an instance of it with every loop, but one in all it does.
@@ -150,25 +171,27 @@ class _Agent(asyncio.Protocol):
             self._report()
 
     def _report(self) -> None:
-        self._sequence += 1
+        last = self._sequence + self._size
+        sequences = tuple(range(self._sequence, last))
+        self._sequence = last
         self._sent = time.perf_counter()
-        self._transport.write(b"%s%d%s" % (self._before, self._sequence, self._after))
+        self._transport.write(self._request % sequences)
 
 
-def _generate(url: str, agents: list[str], number: int, seconds: float) -> Load:
-    return uvloop.run(_ask(url, agents, number, seconds))
+def _generate(url: str, size: int, number: int, seconds: float) -> Load:
+    return uvloop.run(_ask(url, size, number, seconds))
 
 
-async def _ask(url: str, agents: list[str], number: int, seconds: float) -> Load:
+async def _ask(url: str, size: int, number: int, seconds: float) -> Load:
     address = urlsplit(url)
     loop = asyncio.get_running_loop()
     connections = [
         await loop.create_connection(
-            lambda agent_id=agent_id: _Agent(agent_id, number),  # type: ignore[misc]
+            lambda agent=agent: _Agent(_agent(agent), size, number),  # type: ignore[misc]
             address.hostname,
             address.port,
         )
-        for agent_id in agents
+        for agent in range(CONNECTIONS)
     ]
     reporters = [reporter for _, reporter in connections]
     await asyncio.sleep(WARM_UP)
@@ -181,7 +204,7 @@ async def _ask(url: str, agents: list[str], number: int, seconds: float) -> Load
     for transport, _ in connections:
         transport.abort()
     cuts = statistics.quantiles(latencies, n=100)
-    return Load(len(latencies) / took, cuts[49], cuts[98])
+    return Load(size * len(latencies) / took, cuts[49], cuts[98])
 
 
 # --- what it is compared with --------------------------------------------------------------------
@@ -192,9 +215,17 @@ async def _parse_only(request: Request) -> JSONResponse:
     return JSONResponse({"status": "success", "message": "State update accepted"}, 202)
 
 
+async def _parse_batch_only(request: Request) -> JSONResponse:
+    reports = REPORTS.validate_json(await request.body()).reports
+    return JSONResponse({"accepted": len(reports), "duplicates": 0}, 202)
+
+
 def _serve_parser(port: int) -> None:
     app = Starlette(
-        routes=[Route("/v1/opscore/agent/{agentId}/state", _parse_only, methods=["POST"])]
+        routes=[
+            Route("/v1/opscore/agent/{agentId}/state", _parse_only, methods=["POST"]),
+            Route("/v1/opscore/agent/{agentId}/states", _parse_batch_only, methods=["POST"]),
+        ]
     )
     uvicorn.run(
         app,
@@ -212,7 +243,7 @@ def _running_parser() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", __spec__.name, str(port)])
+    process = subprocess.Popen([sys.executable, "-m", __spec__.name, "parser", str(port)])
     try:
         wait_until(lambda: _answers(port), message="the parsing route to listen")
         yield f"http://127.0.0.1:{port}"
@@ -227,7 +258,7 @@ def _answers(port: int) -> bool:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        _serve_parser(int(sys.argv[1]))
+    if sys.argv[1:2] == ["parser"]:
+        _serve_parser(int(sys.argv[2]))
     else:
-        main()
+        main(sys.argv[1:])

@@ -20,16 +20,24 @@ __all__ = ["OpsCoreProcess", "clean_environment", "opscore_command", "running_op
 
 
 class OpsCoreProcess:
-    """`opscore serve` on a port of its own, with a SQLite file in `directory`.
+    """`opscore serve` on a port of its own, with a SQLite file in `directory` unless `database_url`
+    names another database.
 
     `url` is where it listens, also after a restart; `api_key` opens it.
     """
 
     def __init__(
-        self, directory: Path, *, api_key: str | None, port: int, env: dict[str, str]
+        self,
+        directory: Path,
+        *,
+        api_key: str | None,
+        port: int,
+        env: dict[str, str],
+        database_url: str | None = None,
     ) -> None:
         self.api_key = api_key
         self.database = directory / "opscore.db"
+        self._database_url = database_url or f"sqlite:///{self.database}"
         self._log = directory / "opscore.log"
         self._port = port
         self._env = env | ({} if api_key is None else {"OPSCORE_API_KEY": api_key})
@@ -44,7 +52,7 @@ class OpsCoreProcess:
                 [
                     *opscore_command(),
                     *("serve", "--port", str(self._port)),
-                    *("--database", f"sqlite:///{self.database}"),
+                    *("--database", self._database_url),
                 ],
                 env=clean_environment(**self._env),
                 stdin=subprocess.DEVNULL,
@@ -116,13 +124,18 @@ class OpsCoreProcess:
 
 @contextmanager
 def running_opscore(
-    tmp_path: Path, key: str | None = None, port: int = 0, **env: str
+    tmp_path: Path,
+    key: str | None = None,
+    port: int = 0,
+    database_url: str | None = None,
+    **env: str,
 ) -> Iterator[OpsCoreProcess]:
-    """Run `opscore serve` on a free port with a fresh file, and see that it ends cleanly.
+    """Run `opscore serve` on a free port, with a fresh file unless `database_url` names another
+    database, and see that it ends cleanly.
 
     `env` is added to its environment. A test may kill the process; then there is nothing to end.
     """
-    process = OpsCoreProcess(tmp_path, api_key=key, port=port, env=env)
+    process = OpsCoreProcess(tmp_path, api_key=key, port=port, env=env, database_url=database_url)
     try:
         process.start()
         yield process
