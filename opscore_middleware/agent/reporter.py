@@ -140,10 +140,11 @@ class Reporter:
         Returns the seconds until a deadline, and until the next try of a delivery; each None
         where there is none.
         """
+        hurried, self._hurried = self._hurried, False
         due = self._tick()
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
         try:
-            urgent = bool(flushes) or self._stopped
+            urgent = bool(flushes) or self._stopped or hurried
             retry = self._deliverer.deliver(urgent=urgent)
             while urgent and retry == 0.0:
                 retry = self._deliverer.deliver(urgent=True)
