@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak format clean
+.PHONY: help demo test check bench conformance soak format clean
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 # Installed anew whenever what is to be installed has changed.
 $(VENV)/.installed: pyproject.toml
@@ -32,6 +32,9 @@ check: $(VENV)/.installed ## lint, format, types, import direction
 
 bench: $(VENV)/.installed ## what we cost, beside the alternatives, in one run
 	$(BIN)/python -m tests.benchmarks
+
+conformance: $(VENV)/.installed ## Starlette's own tests, with us and without (network)
+	$(BIN)/python -m tests.conformance
 
 soak: $(VENV)/.installed ## the long tests
 	$(BIN)/python -m pytest -m soak --timeout 3600

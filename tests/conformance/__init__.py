@@ -1,0 +1,1 @@
+"""Starlette's own test suite, with every app of it wrapped in our middleware."""
