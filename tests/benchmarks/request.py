@@ -1,20 +1,24 @@
-"""What a request pays: microseconds added over a bare Starlette route.
+"""What a request pays: microseconds added over the bare app, for plain, JSON and streamed ones.
 
-Every variant wraps the same route and is called in turn, round after round, in this one process;
-each figure is the median over rounds of the difference to the bare route in the same round.
+Every variant wraps the same app and is called in turn, round after round, in this one process.
+Each figure is the difference between the best rounds, which a busy machine adds little to, with
+the median of the differences within rounds beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
 import time
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import sentry_sdk
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+from sentry_sdk.integrations.asgi import SentryAsgiMiddleware
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,8 +28,35 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from opscore_middleware import OpsCoreMiddleware
 from opscore_middleware.testing import run_opscore
 
-ROUNDS = 200
-REQUESTS = 300
+ROUNDS = 60
+REQUESTS = 100
+CHUNKS = 200
+
+PLAIN = [(b"host", b"127.0.0.1"), (b"content-length", b"2")]
+JSON = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+TEXT = json.dumps({"payload": {"text": "The quick brown fox. " * 45}}).encode()
+EVENT = b'data: {"type": "TEXT_MESSAGE_CONTENT", "messageId": "0f2b6c3e", "delta": " quick"}\n\n'
+
+
+class Case(NamedTuple):
+    """One kind of request; `parts` of it share its price."""
+
+    title: str
+    method: str
+    path: str
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    unit: str = "request"
+    parts: int = 1
+
+
+CASES = (
+    Case("A request that is work (POST)", "POST", "/plain", PLAIN, b"ok"),
+    Case("A read (GET)", "GET", "/plain", PLAIN, b""),
+    Case(f"JSON in and out, {len(TEXT)} bytes each way", "POST", "/json", JSON, TEXT),
+    Case("A stream of plain chunks", "POST", "/chunks", PLAIN, b"", "chunk", CHUNKS),
+    Case("A stream of events", "POST", "/events", PLAIN, b"", "chunk", CHUNKS),
+)
 
 
 class PassThrough:
@@ -38,81 +69,104 @@ class PassThrough:
         await self.app(scope, receive, send)
 
 
-async def answer(request: Request) -> Response:
+async def plain(request: Request) -> Response:
     return Response(b"ok")
 
 
-async def receive() -> MutableMapping[str, Any]:
-    return {"type": "http.request", "body": b"", "more_body": False}
+async def echo(request: Request) -> Response:
+    return Response(await request.body(), media_type="application/json")
+
+
+class Streaming:
+    """Sends many chunks with as little around them as can be."""
+
+    def __init__(self, media_type: bytes, chunk: bytes) -> None:
+        self._headers = [(b"content-type", media_type)]
+        self._chunk = chunk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        for _ in range(CHUNKS):
+            await send({"type": "http.response.body", "body": self._chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def send(message: MutableMapping[str, Any]) -> None:
     pass
 
 
-def scope(method: str) -> Scope:
+def scope(case: Case) -> Scope:
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
-        "method": method,
+        "method": case.method,
         "scheme": "http",
-        "path": "/work",
-        "raw_path": b"/work",
+        "path": case.path,
+        "raw_path": case.path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
+        "headers": case.headers,
         "client": ("127.0.0.1", 50000),
         "server": ("127.0.0.1", 8000),
     }
 
 
-async def lap(app: ASGIApp, method: str) -> float:
-    """Return the microseconds that one request takes, over a lap of them."""
-    template = scope(method)
+async def lap(app: ASGIApp, case: Case) -> float:
+    """Return the microseconds that one part of a request takes, over a lap of requests."""
+    template = scope(case)
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": case.body, "more_body": False}
+
+    requests = max(1, REQUESTS // (case.parts // 20 or 1))
     start = time.perf_counter()
-    for _ in range(REQUESTS):
+    for _ in range(requests):
         await app(dict(template), receive, send)
-    return (time.perf_counter() - start) / REQUESTS * 1e6
+    return (time.perf_counter() - start) / requests / case.parts * 1e6
 
 
-async def compare(apps: dict[str, ASGIApp], method: str) -> dict[str, list[float]]:
-    """Return, for each app, what it adds to the first one, round by round."""
+async def compare(apps: dict[str, ASGIApp], case: Case) -> dict[str, list[float]]:
+    """Return how long each app takes, round by round."""
     for app in apps.values():
-        await lap(app, method)
-    added: dict[str, list[float]] = {name: [] for name in apps}
+        await lap(app, case)
+    took: dict[str, list[float]] = {name: [] for name in apps}
     for _ in range(ROUNDS):
-        laps = {name: await lap(app, method) for name, app in apps.items()}
-        bare = next(iter(laps.values()))
-        for name, took in laps.items():
-            added[name].append(took if name == "bare route" else took - bare)
-    return added
+        for name, app in apps.items():
+            took[name].append(await lap(app, case))
+    return took
 
 
-def show(title: str, added: dict[str, list[float]]) -> None:
+def show(case: Case, took: dict[str, list[float]]) -> None:
     """Print one comparison as a table."""
-    ours = statistics.median(added["opscore, reporting"])
-    print(f"\n{title}  (microseconds per request, median of {ROUNDS} rounds)")
-    for name, values in added.items():
-        low, *_, high = statistics.quantiles(values, n=10)
-        middle = statistics.median(values)
-        if name == "bare route":
-            print(f"  {name:38} {middle:8.2f}")
-        else:
-            print(
-                f"  {'+ ' + name:38} {middle:8.2f}   (p10 {low:.2f}, p90 {high:.2f};"
-                f" {middle / ours:.2f} of ours)"
-            )
+    print(f"\n{case.title}  (microseconds per {case.unit}, best of {ROUNDS} rounds)")
+    bare = took.pop("bare app")
+    print(f"  {'bare app':34} {min(bare):8.2f}")
+    for name, values in took.items():
+        added = min(values) - min(bare)
+        median = statistics.median(ours - theirs for ours, theirs in zip(values, bare, strict=True))
+        print(f"  {'+ ' + name:34} {added:8.2f}   (median of the differences {median:8.2f})")
 
 
 def main() -> None:
     bare = Starlette(
-        routes=[Route("/work", answer, methods=["POST", "GET"])],
+        routes=[
+            Route("/plain", plain, methods=["POST", "GET"]),
+            Route("/json", echo, methods=["POST"]),
+            Route("/chunks", Streaming(b"application/octet-stream", b"x" * 100)),
+            Route("/events", Streaming(b"text/event-stream", EVENT)),
+        ],
     )
     on, off = TracerProvider(sampler=ALWAYS_ON), TracerProvider(sampler=ALWAYS_OFF)
+    sentry_sdk.init(
+        dsn=None,
+        traces_sample_rate=1.0,
+        default_integrations=False,
+        auto_enabling_integrations=False,
+    )
     with run_opscore() as opscore:
         apps: dict[str, ASGIApp] = {
-            "bare route": bare,
+            "bare app": bare,
             "pass-through": PassThrough(bare),
             "opscore, reporting": OpsCoreMiddleware(
                 bare, agent_name="bench", api_url=opscore.url, api_key=opscore.api_key
@@ -122,9 +176,10 @@ def main() -> None:
             ),
             "opentelemetry, sampled off": OpenTelemetryMiddleware(bare, tracer_provider=off),
             "opentelemetry, sampled on": OpenTelemetryMiddleware(bare, tracer_provider=on),
+            "sentry, tracing": SentryAsgiMiddleware(bare),
         }
-        show("A request that is work (POST)", asyncio.run(compare(apps, "POST")))
-        show("A read (GET)", asyncio.run(compare(apps, "GET")))
+        for case in CASES:
+            show(case, asyncio.run(compare(apps, case)))
 
 
 if __name__ == "__main__":
