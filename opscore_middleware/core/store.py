@@ -7,9 +7,10 @@ it. All times are microseconds since the Unix epoch, UTC.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from opscore_middleware.core.fleet import Headcount
+from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import (
     AgentRecord,
@@ -25,7 +26,7 @@ from opscore_middleware.core.models import (
 from opscore_middleware.core.sessions import Session
 from opscore_middleware.core.watch import EventRecord
 
-__all__ = ["Registered", "Store", "WakingStore"]
+__all__ = ["COMMIT_SIZES", "CountingStore", "Registered", "Store", "WakingStore"]
 
 
 class Registered(NamedTuple):
@@ -193,3 +194,15 @@ class WakingStore(Protocol):
         between a look and the next wait; returning for nothing is fine.
         """
         ...
+
+
+COMMIT_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+"""The bounds by which a store counts how many callers share a commit."""
+
+
+@runtime_checkable
+class CountingStore(Protocol):
+    """A store that counts its commits, for those who measure."""
+
+    commits: Histogram
+    """How many callers shared each."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +26,7 @@ from opscore_middleware.server.access import Names
 from opscore_middleware.server.auth import Guard
 from opscore_middleware.server.docs import add_docs
 from opscore_middleware.server.errors import (
+    Answer,
     AnswerFailures,
     answer_to,
     as_response,
@@ -36,8 +38,17 @@ from opscore_middleware.server.ingest import Ingest
 from opscore_middleware.server.keys import KeyFile, reloading
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.loops import Pause, reconciliation, running, watch
+from opscore_middleware.server.metrics import Metrics
 from opscore_middleware.server.openapi import complete, is_complete, methods_of
-from opscore_middleware.server.routes import agents, events, fleet, health, sessions, webhook
+from opscore_middleware.server.routes import (
+    agents,
+    events,
+    fleet,
+    health,
+    metrics,
+    sessions,
+    webhook,
+)
 from opscore_middleware.server.settings import Settings
 from opscore_middleware.server.watch import Hub
 from opscore_middleware.server.webhook import Webhook
@@ -46,6 +57,8 @@ from opscore_middleware.stores import open_store
 __all__ = ["create_app"]
 
 log = get_logger(__name__)
+
+_NOUNS: Final = (health, metrics, agents, fleet, sessions, events, webhook)
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -60,6 +73,7 @@ class _App(FastAPI):
         opscore: OpsCore,
         guard: Guard,
         webhook: Webhook,
+        clock: Clock,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -73,12 +87,22 @@ class _App(FastAPI):
             max_pending=settings.max_pending,
         )
         self.state.names = Names(opscore)
+        self.state.refusals = Counter[str]()
+        self.state.metrics = Metrics(
+            opscore,
+            ingest=self.state.ingest,
+            refusals=self.state.refusals,
+            watchers=lambda: self.state.hub.count,
+            release=self.version,
+            clock=clock,
+        )
         self.state.watch_heartbeat = settings.watch_heartbeat
         self._gate = Gate(
             super().__call__,
             guard=guard,
             names=self.state.names,
             ingest=self.state.ingest,
+            refusals=self.state.refusals,
             max_body_bytes=settings.max_body_bytes,
         )
 
@@ -113,18 +137,19 @@ def create_app(
         clock=clock,
         extra_states=settings.extra_states,
     )
-    key, file = settings.api_key, settings.api_keys_file
+    file = settings.api_keys_file
     keys = None if file is None else KeyFile(file)
     app = _App(
         settings=settings,
         opscore=opscore,
-        guard=Guard(None if key is None else key.get_secret_value(), keys, clock=clock),
+        guard=_guard(settings, keys, clock),
         webhook=Webhook(
             opscore,
             secrets=settings.webhook_secrets,
             insecure=settings.webhook_insecure,
             clock=clock,
         ),
+        clock=clock,
         title="Ops-Core",
         description="Tracks the life of agents and hands them tasks.",
         version=version("opscore-middleware"),
@@ -138,15 +163,21 @@ def create_app(
             RequestValidationError: _invalid,
         },
     )
-    app.add_middleware(AnswerFailures)
-    app.include_router(health.router)
-    app.include_router(agents.router)
-    app.include_router(fleet.router)
-    app.include_router(sessions.router)
-    app.include_router(events.router)
-    app.include_router(webhook.router)
+    app.add_middleware(AnswerFailures, refusals=app.state.refusals)
+    for noun in _NOUNS:
+        app.include_router(noun.router)
     add_docs(app)
     return app
+
+
+def _guard(settings: Settings, keys: KeyFile | None, clock: Clock) -> Guard:
+    key = settings.api_key
+    return Guard(
+        None if key is None else key.get_secret_value(),
+        keys,
+        open_paths={"/metrics"} if settings.metrics_public else (),
+        clock=clock,
+    )
 
 
 def _store(url: str) -> Store:
@@ -207,10 +238,14 @@ async def _unmatched(request: Request, error: HTTPException) -> Response:
         answer = problem(
             404, "not_found", f"There is nothing at {path}; /docs shows what there is."
         )
-    return as_response(refuse("request_refused", request.scope, answer))
+    return as_response(_refused(request, answer))
+
+
+def _refused(request: Request, answer: Answer) -> Answer:
+    return refuse("request_refused", request.scope, answer, request.app.state.refusals)
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
     """Answer for FastAPI, which found a path or a query that is not as documented."""
     answer = answer_to(ValidationFailed(list(error.errors())))
-    return as_response(refuse("request_refused", request.scope, answer))
+    return as_response(_refused(request, answer))

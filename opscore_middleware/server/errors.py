@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote
@@ -144,8 +145,9 @@ def _headers(error: OpsCoreError) -> Sequence[tuple[bytes, bytes]]:
     return _HEADERS.get(error.status, ())
 
 
-def refuse(event: str, scope: Scope, answer: Answer) -> Answer:
-    """Log that a request is refused, and return the answer that says so."""
+def refuse(event: str, scope: Scope, answer: Answer, refusals: Counter[str]) -> Answer:
+    """Log and count that a request is refused, and return the answer that says so."""
+    refusals[answer.code] += 1
     # Too much load is told of as it begins and ends: a line for each would be more of it.
     log.log(
         logging.DEBUG if answer.code == Overloaded.code else logging.INFO,
@@ -175,8 +177,9 @@ async def send_answer(answer: Answer, send: Send) -> None:
 class AnswerFailures:
     """Answers what nobody expected, as long as nothing has been sent yet."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, refusals: Counter[str]) -> None:
         self._app = app
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -191,7 +194,8 @@ class AnswerFailures:
         except Exception as error:
             if started or scope["type"] != "http":
                 raise
-            await send_answer(refuse("request_refused", scope, answer_to(error)), send)
+            answer = refuse("request_refused", scope, answer_to(error), self._refusals)
+            await send_answer(answer, send)
 
 
 def _faults(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,16 +27,25 @@ class Gate:
         guard: holds each request against the keys.
         names: knows whose agent an id is, for keys that open some agents alone.
         ingest: takes those.
+        refusals: counts what is refused, by code.
         max_body_bytes: bounds every body that is not a batch of reports.
     """
 
     def __init__(
-        self, rest: ASGIApp, *, guard: Guard, names: Names, ingest: Ingest, max_body_bytes: int
+        self,
+        rest: ASGIApp,
+        *,
+        guard: Guard,
+        names: Names,
+        ingest: Ingest,
+        refusals: Counter[str],
+        max_body_bytes: int,
     ) -> None:
         self._rest = rest
         self._guard = guard
         self._names = names
         self._ingest = ingest
+        self._refusals = refusals
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +68,8 @@ class Gate:
             return
         except Exception as error:
             event = "request_refused" if report is None else "report_refused"
-            await send_answer(refuse(event, scope, answer_to(error)), send)
+            answer = refuse(event, scope, answer_to(error), self._refusals)
+            await send_answer(answer, send)
             return
         scope[ACCESS] = access
         await self._rest(scope, replay(body, receive), send)

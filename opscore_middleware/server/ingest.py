@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import re
+from time import perf_counter
 from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
+from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.models import Batch, Heartbeat, StateAccepted, StateReport
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.server.body import parse, read
@@ -27,6 +29,8 @@ _TARGET: Final = re.compile(r"/v1/opscore/agent/([^/]+)/(state|states|heartbeat)
 _REPORT: Final = TypeAdapter(StateReport)
 _BATCH: Final = TypeAdapter(Batch)
 _BEAT: Final = TypeAdapter(Heartbeat)
+# What is on disk in a millisecond is fine, and what takes a second is about to be overloaded.
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ACCEPTED: Final = to_json(StateAccepted())
 
 
@@ -61,6 +65,7 @@ class Ingest:
         # Apart, so that no flood of reports makes agents look silent.
         self.reports = Waiting("reports", max_pending)
         self.heartbeats = Waiting("heartbeats", max_pending)
+        self.durations = {noun: Histogram(_SECONDS) for noun in ("state", "states", "heartbeat")}
         self._opscore = opscore
         self._max_body_bytes = max_body_bytes
         self._max_batch_bytes = max_batch_bytes
@@ -72,7 +77,11 @@ class Ingest:
 
     async def take(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
         """Take what a request brings for its target."""
-        await self._takers[target.noun](target.agent_id, scope, receive, send)
+        began = perf_counter()
+        try:
+            await self._takers[target.noun](target.agent_id, scope, receive, send)
+        finally:
+            self.durations[target.noun].observe(perf_counter() - began)
 
     async def _report(self, agent_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one report and answer 202 once it is on disk."""

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=MIB, ge=1024)
     max_batch_bytes: int = Field(default=8 * MIB, ge=1024)
     max_pending: int = Field(default=4096, ge=1)
+    metrics_public: bool = False
     watch_heartbeat: float = Field(default=15, ge=0.1, le=30)
     watch_backlog_bytes: int = Field(default=4 * MIB, ge=64 * 1024)
     webhook_secret: SecretStr | None = None

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from opscore_middleware.core.clock import Clock, system_clock
 from opscore_middleware.core.fleet import Headcount
+from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import (
     AgentRecord,
@@ -20,7 +21,7 @@ from opscore_middleware.core.models import (
     Transition,
 )
 from opscore_middleware.core.sessions import Session
-from opscore_middleware.core.store import Registered
+from opscore_middleware.core.store import COMMIT_SIZES, Registered
 from opscore_middleware.core.watch import EventRecord
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores import postgres_agents, postgres_events, postgres_sessions
@@ -70,12 +71,13 @@ class PostgresStore:
     name = "postgresql"
 
     def __init__(self, address: Address, *, clock: Clock = system_clock) -> None:
-        self._address = address
+        self.commits = Histogram(COMMIT_SIZES)
+        self.address = address
         self._clock = DatabaseClock(clock)
         self._opened: _Opened | None = None
 
     def __repr__(self) -> str:
-        return f"PostgresStore({self._address.shown!r})"
+        return f"PostgresStore({self.address.shown!r})"
 
     async def open(self) -> None:
         opened = self._prepared()
@@ -83,11 +85,11 @@ class PostgresStore:
             await opened.gathered.open()
             await opened.others.open()
             async with opened.others.raw() as connection:
-                await upgrade(connection, self._address.shown, steps("postgres"))
+                await upgrade(connection, self.address.shown, steps("postgres"))
                 await self._clock.compare(connection)
         except DRIVER_ERRORS as error:
             await _close(opened)
-            raise refusal(error, self._address.shown) from error
+            raise refusal(error, self.address.shown) from error
         except BaseException:
             await _close(opened)
             raise
@@ -217,17 +219,23 @@ class PostgresStore:
     # --- what it stands on -----------------------------------------------------------------------
 
     def _prepared(self) -> _Opened:
-        gathered = Connections(self._address, size=_GATHERED_CONNECTIONS)
+        gathered = Connections(self.address, size=_GATHERED_CONNECTIONS)
         return _Opened(
             gathered,
-            Connections(self._address, size=_OTHER_CONNECTIONS),
+            Connections(self.address, size=_OTHER_CONNECTIONS),
             Gatherer(
                 ReportWriter(gathered).write,
                 weight=lambda asked: len(asked.reports),
                 most=_MOST_ROWS,
+                commits=self.commits,
             ),
-            Gatherer(HeartbeatWriter(gathered).write, weight=lambda _: 1, most=_MOST_ROWS),
-            Listener(self._address),
+            Gatherer(
+                HeartbeatWriter(gathered).write,
+                weight=lambda _: 1,
+                most=_MOST_ROWS,
+                commits=self.commits,
+            ),
+            Listener(self.address),
         )
 
     def _open(self) -> _Opened:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.errors import StoreUnavailable
 
 __all__ = ["Commit", "Gatherer"]
@@ -32,12 +33,19 @@ class Gatherer(Generic[Asked, Answer]):
         commit: what is done with them.
         weight: what a caller adds to its commit.
         most: how much one commit may weigh, if more than one caller shares it.
+        commits: notes how many callers shared each commit.
     """
 
     def __init__(
-        self, commit: Commit[Asked, Answer], *, weight: Callable[[Asked], int], most: int
+        self,
+        commit: Commit[Asked, Answer],
+        *,
+        weight: Callable[[Asked], int],
+        most: int,
+        commits: Histogram,
     ) -> None:
         self._commit = commit
+        self._commits = commits
         self._weight = weight
         self._most = most
         self._callers: deque[_Caller[Asked, Answer]] = deque()
@@ -81,6 +89,7 @@ class Gatherer(Generic[Asked, Answer]):
         answers: Sequence[Answer | Exception]
         try:
             answers = await self._commit([caller.asked for caller in callers])
+            self._commits.observe(len(callers))
         except Exception as error:  # whatever it is, each caller has to hear of it
             answers = [error] * len(callers)
         for caller, answer in zip(callers, answers, strict=True):

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from opscore_middleware.core.fleet import Headcount
+from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import (
     AgentRecord,
@@ -22,7 +23,7 @@ from opscore_middleware.core.models import (
     Transition,
 )
 from opscore_middleware.core.sessions import Session
-from opscore_middleware.core.store import Registered
+from opscore_middleware.core.store import COMMIT_SIZES, Registered
 from opscore_middleware.core.watch import EventRecord
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores import (
@@ -59,6 +60,7 @@ class SqliteStore:
     name = "sqlite"
 
     def __init__(self, path: str, *, busy_timeout: float = 5.0) -> None:
+        self.commits = Histogram(COMMIT_SIZES)
         self._file = SqliteFile(path, busy_timeout=busy_timeout)
         self._writer: SqliteWriter | None = None
         self._readers: SqliteReaders | None = None
@@ -206,7 +208,10 @@ class SqliteStore:
     def _open(self) -> None:
         connection = self._file.open()
         self._writer = SqliteWriter(
-            connection, explain=self._file.unavailable, reported=self._bell.ring
+            connection,
+            explain=self._file.unavailable,
+            reported=self._bell.ring,
+            commits=self.commits,
         )
         if not self._file.in_memory:
             self._readers = SqliteReaders(self._file.connect, explain=self._file.unavailable)

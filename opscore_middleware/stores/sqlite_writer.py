@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.models import ReportOutcome, StoredReport
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores.sqlite_reports import ReportWriter
@@ -54,12 +55,19 @@ class SqliteWriter:
         connection: used by this thread alone, and closed by it.
         explain: turns a database's failure into `StoreUnavailable`; None for other errors.
         reported: called from the thread after each commit that may have brought events.
+        commits: notes how many callers shared each commit.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, *, explain: Explain, reported: Callable[[], None]
+        self,
+        connection: sqlite3.Connection,
+        *,
+        explain: Explain,
+        reported: Callable[[], None],
+        commits: Histogram,
     ) -> None:
         self._connection = connection
+        self._commits = commits
         self._explain = explain
         self._reported = reported
         self._reports = ReportWriter(connection)
@@ -119,6 +127,7 @@ class SqliteWriter:
             return [(caller.future, self._failure(error)) for caller in callers]
         if any(isinstance(caller, _Reports) for caller in callers):
             self._reported()
+        self._commits.observe(len(callers))
         return answers
 
     def _perform(self, callers: list[_Caller]) -> _Answers:

@@ -48,6 +48,7 @@ def test_every_route_is_listed_with_its_methods(client: TestClient) -> None:
     assert {(method, path) for path, operations in paths.items() for method in operations} == {
         ("get", "/health"),
         ("get", "/ready"),
+        ("get", "/metrics"),
         ("get", "/v1/opscore/agent/{agentId}/state"),
         ("post", "/v1/opscore/agent/{agentId}/state"),
         ("post", "/v1/opscore/agent/{agentId}/states"),
