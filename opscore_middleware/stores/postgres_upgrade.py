@@ -66,7 +66,7 @@ def _check_server(connection: Connection, database: str) -> None:
 
 
 async def _version(connection: Connection, database: str, newest: int) -> int:
-    if not await connection.fetchval("SELECT to_regclass('opscore.opscore_schema') IS NOT NULL"):
+    if not await connection.fetchval(_HAS_TABLE):
         return 0
     version: int = await connection.fetchval(
         "SELECT coalesce(max(version), 0) FROM opscore.opscore_schema"
@@ -84,11 +84,17 @@ async def _version(connection: Connection, database: str, newest: int) -> int:
 
 async def _prepare(connection: Connection) -> None:
     # Asked before, since making what is there needs the right to make it all the same.
-    if not await connection.fetchval("SELECT to_regnamespace('opscore') IS NOT NULL"):
+    if not await connection.fetchval(_HAS_SCHEMA):
         await connection.execute("CREATE SCHEMA opscore")
     await connection.execute(_TABLE)
 
 
+# Read from the catalogue, as to_regclass() does not: it may remember that there was none before
+# another replica's lock was waited for.
+_HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'opscore')"
+_HAS_TABLE: Final = """
+    SELECT EXISTS (SELECT FROM pg_tables
+                   WHERE schemaname = 'opscore' AND tablename = 'opscore_schema')"""
 _TABLE: Final = """
     CREATE TABLE opscore.opscore_schema (
         version  integer PRIMARY KEY,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,26 @@ import pytest_asyncio
 
 from opscore_middleware.core.store import Store
 from opscore_middleware.stores import open_store
-from tests.support.postgres import database_of_its_own, empty, running_postgres
+from tests.support.postgres import PostgresServer, database_of_its_own, empty, running_postgres
 
 
 @pytest.fixture(scope="session")
-def postgres_database() -> Iterator[str]:
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this run's own."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a database of this run's own, on a server of its own unless
     OPSCORE_TEST_DATABASE_URL names another.
     """
-    with ExitStack() as stack:
-        server = os.environ.get("OPSCORE_TEST_DATABASE_URL")
-        if not server:
-            server = stack.enter_context(running_postgres()).local_url
-        yield stack.enter_context(database_of_its_own(server))
+    given = os.environ.get("OPSCORE_TEST_DATABASE_URL")
+    with database_of_its_own(
+        given or request.getfixturevalue("postgres_server").local_url
+    ) as database:
+        yield database
 
 
 @pytest.fixture
