@@ -49,7 +49,10 @@ class Different(NamedTuple):
     why: str
 
 
-_UNTOLD = "without a lifespan nobody tells the app of a start, nor may it hold up the end"
+_UNTOLD = (
+    "without a lifespan the app is told neither of its start nor of its end, and the signals of "
+    "such a process are left alone; heartbeats that stay away show its end"
+)
 _SPAWNED = (
     "hypercorn's parent process tells its workers of the end by a shared flag, not by a signal; "
     "the lifespan hears of it after --graceful-timeout has cut what was open"
@@ -66,7 +69,7 @@ _CALL = "without `with`, TestClient runs no lifespan"
 
 DIFFERENT: Final[dict[tuple[str, str], Different]] = {
     ("uvicorn without lifespan", "start"): Different(["idle"], _UNTOLD),
-    ("uvicorn without lifespan", "startup failure"): Different(["(serves)"], _UNTOLD),
+    ("uvicorn without lifespan", "startup failure"): Different(["idle"], _UNTOLD),
     ("uvicorn without lifespan", "SIGTERM"): Different([], _UNTOLD),
     ("uvicorn without lifespan", "SIGTERM with a stream open"): Different(
         ["(stream goes on)"], _UNTOLD

@@ -15,13 +15,13 @@ from starlette.testclient import TestClient
 from opscore_middleware.core.models import Transition
 from opscore_middleware.errors import RemoteError
 from opscore_middleware.testing import RunningOpsCore
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 from tests.traps.agent_app import create_app
 from tests.traps.drivers import Connection, Driver, InProcess
 from tests.traps.expected import CLIENTS, expected
 from tests.traps.servers import ServerProcess, lifespans
 
-__all__ = ["REQUESTS", "Trace", "Witness", "live_in_process", "live_under"]
+__all__ = ["REQUESTS", "Doing", "Trace", "Witness", "live_in_process", "live_under"]
 
 Trace = list[str]
 """States as Ops-Core was told them, with what else was seen meanwhile in parentheses."""
@@ -153,10 +153,12 @@ def live_under(server: str, opscore: RunningOpsCore) -> dict[str, Trace]:
         traces["two SIGINTs"] = _interrupted_twice(process, witness)
     witness, env = _agent(f"{server} fails to start", opscore)
     with ServerProcess(server, FAIL_TO_START="1", **env) as process:
-        traces["startup failure"] = witness.sees(2 if lifespans(server) else 0)
-        if not lifespans(server):
+        if lifespans(server):
+            process.ends()
+            traces["startup failure"] = witness.sees(2, LAST)
+        else:
             process.serves()
-            traces["startup failure"].append("(serves)")
+            traces["startup failure"] = witness.sees(1)
     return traces
 
 
@@ -227,7 +229,7 @@ def _interrupted_twice(process: ServerProcess, witness: Witness) -> Trace:
     process.interrupt()
     trace += witness.sees(1)
     process.interrupt()
-    ended = process.ends() is not None
+    ended = process.ends(TIMEOUT / 2) is not None
     trace += witness.sees(2 if trace[-1] == "idle" else 1, LAST)
     if not ended:
         trace.append("(goes on)")

@@ -107,10 +107,10 @@ class ServerProcess:
         self._signal_group(signal.SIGKILL)
         self._process.wait(TIMEOUT)
 
-    def ends(self) -> int | None:
+    def ends(self, timeout: float = TIMEOUT) -> int | None:
         """Wait for its end; return the exit code, or None where it goes on."""
         try:
-            return self._process.wait(3)
+            return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
 

@@ -7,6 +7,8 @@ import gc
 import threading
 from typing import Any
 
+import pytest
+
 from opscore_middleware import OpsCoreMiddleware
 from tests.agent.support import Received, ScriptedOpsCore, watched
 from tests.agent.test_process import AGENT, CLOCK, black_hole, run
@@ -23,6 +25,7 @@ live()
 """
 
 
+@pytest.mark.trap("37")
 def test_a_black_hole_delays_the_exit_after_a_failed_start_by_half_a_second_at_most() -> None:
     with black_hole() as url:
         took = float(run(CLOCK + AGENT + FAILS_TO_START, url))

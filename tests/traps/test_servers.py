@@ -11,7 +11,7 @@ import pytest
 from opscore_middleware.testing import RunningOpsCore
 from tests.traps.drivers import Connection
 from tests.traps.expected import CLIENTS, DIFFERENT, EXPECTED, expected, runners
-from tests.traps.lives import Trace, Witness
+from tests.traps.lives import Doing, Trace, Witness
 from tests.traps.servers import SERVERS, ServerProcess
 
 TraceUnder = Callable[[str, str], Trace]
@@ -25,7 +25,7 @@ def wherever_played(*scenarios: str) -> pytest.MarkDecorator:
     )
 
 
-@pytest.mark.trap("1", "2", "33")
+@pytest.mark.trap("1", "2", "12", "33")
 @wherever_played("start", "POST", "POST at the end")
 def test_an_agent_is_idle_once_it_serves_and_active_while_it_works(
     scenario: str, runner: str, trace_under: TraceUnder
@@ -134,6 +134,26 @@ def test_four_workers_are_four_instances_of_one_agent(shared_opscore: RunningOps
     assert len(lives) == 4
     for states in lives.values():
         assert (states[:2], states[-2:]) == (["initializing", "idle"], ["draining", "finished"])
+    assert shared_opscore.agent(witness.agent).state == "finished"
+
+
+@pytest.mark.trap("8")
+def test_a_request_cut_at_the_graceful_timeout_leaves_finished_alone(
+    shared_opscore: RunningOpsCore,
+) -> None:
+    witness = Witness(shared_opscore, "uvicorn in haste")
+    env = shared_opscore.environ | {"OPSCORE_AGENT_NAME": witness.agent}
+    options = ("--timeout-graceful-shutdown", "1")
+    with ServerProcess("uvicorn httptools", *options, **env).serves() as process:
+        witness.sees(2)
+        connection = Connection(process.url)
+        held = Doing(connection.post, "/hold")
+        assert witness.sees(1) == ["active"]
+        process.terminate()
+        process.ends()
+        held.ends()
+        connection.close()
+    assert witness.sees(2) == ["draining", "finished"]
     assert shared_opscore.agent(witness.agent).state == "finished"
 
 
