@@ -69,6 +69,14 @@ def _drawn(fleet: Fleet, now: datetime) -> Group:
                 f"heard of {ago(silent.since, now)}"
             )
         )
+    if fleet.doubt is not None:
+        lines.append(
+            Text(
+                f"{fleet.doubt.silent} of {fleet.doubt.of} instances fell silent together "
+                f"{ago(fleet.doubt.since, now)}: Ops-Core doubts itself",
+                style="yellow",
+            )
+        )
     return Group(_counts(fleet), *lines)
 
 

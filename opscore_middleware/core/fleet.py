@@ -7,10 +7,20 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from opscore_middleware.core.clock import from_micros
+from opscore_middleware.core.doubt import Doubt
 from opscore_middleware.core.models import Liveness, Utc, Wire
 from opscore_middleware.core.states import AgentState, InstanceView, fold
 
-__all__ = ["Crew", "Fleet", "Headcount", "Member", "SilentInstance", "Unseen", "fleet_from"]
+__all__ = [
+    "Crew",
+    "Fleet",
+    "Headcount",
+    "Incident",
+    "Member",
+    "SilentInstance",
+    "Unseen",
+    "fleet_from",
+]
 
 
 class Member(NamedTuple):
@@ -53,12 +63,21 @@ class SilentInstance(Wire):
     since: Utc
 
 
+class Incident(Wire):
+    """Most of the fleet fell silent together, so Ops-Core doubts itself `until` then."""
+
+    since: Utc
+    until: Utc
+    silent: int
+    of: int
+
+
 class Fleet(Wire):
     """All agents at a glance, those taken out left out.
 
     `states` counts agents, `lost` those of them that vanished without a word; `liveness` counts
     the instances that have not finished. `reports_per_second` is what the server that was asked
-    has taken in the last minute.
+    has taken in the last minute. `doubt` is an incident that is on.
     """
 
     agents: int
@@ -67,9 +86,12 @@ class Fleet(Wire):
     liveness: dict[Liveness, int]
     longest_silent: SilentInstance | None
     reports_per_second: float
+    doubt: Incident | None = None
 
 
-def fleet_from(headcount: Headcount, *, reports_per_second: float) -> Fleet:
+def fleet_from(
+    headcount: Headcount, *, reports_per_second: float, doubt: Doubt | None = None
+) -> Fleet:
     """Fold each agent's instances, and count."""
     states = Counter({state.value: 0 for state in AgentState})
     liveness = Counter(dict.fromkeys(Liveness, 0))
@@ -104,4 +126,12 @@ def fleet_from(headcount: Headcount, *, reports_per_second: float) -> Fleet:
             since=from_micros(silent.last_seen_at),
         ),
         reports_per_second=round(reports_per_second, 3),
+        doubt=None
+        if doubt is None
+        else Incident(
+            since=from_micros(doubt.mark.seen_at),
+            until=from_micros(doubt.until),
+            silent=doubt.silent,
+            of=doubt.fleet,
+        ),
     )

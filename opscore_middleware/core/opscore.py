@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from opscore_middleware.core import cursors
 from opscore_middleware.core.clock import Clock, from_micros, system_clock, to_micros
+from opscore_middleware.core.doubt import Doubt, consider, trusted
 from opscore_middleware.core.fleet import Fleet, fleet_from
 from opscore_middleware.core.lifecycle import (
     agent_from_record,
@@ -71,7 +72,9 @@ class OpsCore:
         self._clock = clock
         self._extra_states = check_extra_states(extra_states)
         self._mark: Watermark | None = None
+        self._heard: Watermark | None = None
         self._ticked_at: int | None = None
+        self.doubt: Doubt | None = None
         self.tally = Tally()
 
     async def tick(self) -> None:
@@ -80,9 +83,18 @@ class OpsCore:
         Silence of agents counts only as long as this goes on, so without it nobody is ever lost.
         """
         now = self._clock()
-        self._mark = await self.store.watermark(now=now)
+        heard = await self.store.watermark(now=now)
+        self.doubt = await self._considered(heard)
+        self._heard, self._mark = heard, trusted(self.doubt, heard)
         self._ticked_at = now
         self.tally.look(now)
+
+    async def _considered(self, heard: Watermark) -> Doubt | None:
+        before = self._heard if self.doubt is None else self.doubt.mark
+        if before is None or before.since != heard.since:
+            return None  # listening has just begun, so nobody is lost yet
+        census = await self.store.census(before=before, mark=heard)
+        return consider(self.doubt, before, heard, census)
 
     async def check_ready(self) -> None:
         """Return when Ops-Core can do its work: it listens, and its store answers.
@@ -199,7 +211,11 @@ class OpsCore:
     async def fleet(self) -> Fleet:
         """Return all agents at a glance."""
         headcount = await self.store.headcount(mark=self._mark or NEVER)
-        return fleet_from(headcount, reports_per_second=self.tally.reports_per_second)
+        return fleet_from(
+            headcount,
+            reports_per_second=self.tally.reports_per_second,
+            doubt=self.doubt,
+        )
 
     async def name_of(self, agent_id: str) -> str | None:
         """Return the name of an agent, deregistered or not; None where there never was one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
+from opscore_middleware.core.doubt import Census
 from opscore_middleware.core.fleet import Headcount
 from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.liveness import Watermark
@@ -89,6 +90,13 @@ class Store(Protocol):
 
     async def watermark(self, *, now: int) -> Watermark:
         """Move the watermark on as `core.liveness.advance` says, for all replicas; return it."""
+        ...
+
+    async def census(self, *, before: Watermark, mark: Watermark) -> Census:
+        """Count the instances that were not lost by `before`, by what `mark` says of them.
+
+        Those of deregistered agents, finished ones and those that send no heartbeats left out.
+        """
         ...
 
     async def headcount(self, *, mark: Watermark) -> Headcount:

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, NoReturn
 
 from opscore_middleware.agentkit import AsyncAgentKit, missing
+from opscore_middleware.core.clock import from_micros
+from opscore_middleware.core.doubt import Doubt
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.errors import OpsCoreError
 from opscore_middleware.server.logs import get_logger
@@ -71,10 +73,26 @@ def watch(opscore: OpsCore) -> Loop:
     """Note each second that Ops-Core is listening; without it nobody is ever lost."""
 
     async def step() -> float:
+        before = opscore.doubt
         await opscore.tick()
+        _tell_doubt(before, opscore.doubt)
         return LISTEN
 
     return Loop(step, retry=LISTEN)
+
+
+def _tell_doubt(before: Doubt | None, after: Doubt | None) -> None:
+    if before is None and after is not None:
+        log.warning(
+            "doubting_itself",
+            silent=after.silent,
+            fleet=after.fleet,
+            until=from_micros(after.until).isoformat(),
+            detail="Most of the fleet fell silent together, so nobody is called lost until then; "
+            "check the network to this server.",
+        )
+    elif before is not None and after is None:
+        log.info("doubt_over", silent=before.silent, fleet=before.fleet)
 
 
 def reconciliation(opscore: OpsCore, agentkit: AsyncAgentKit) -> Loop:

@@ -151,6 +151,11 @@ class _Server(Collector):
         yield GaugeMetricFamily(
             "opscore_watchers", "Who watches events right now.", value=self._watchers()
         )
+        yield GaugeMetricFamily(
+            "opscore_doubt",
+            "1 while most of the fleet is silent and fell silent together.",
+            value=self._opscore.doubt is not None,
+        )
         fleet = self._fleet()
         if fleet is None:
             return

@@ -14,7 +14,15 @@ from opscore_middleware.core.models import Liveness
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.stores.rows import NO_INSTANCE
 
-__all__ = ["POSTGRES", "SQLITE", "Dialect", "crews_query", "headcount", "longest_silent_query"]
+__all__ = [
+    "POSTGRES",
+    "SQLITE",
+    "Dialect",
+    "census_query",
+    "crews_query",
+    "headcount",
+    "longest_silent_query",
+]
 
 _FINISHED: Final = f"i.state = '{AgentState.FINISHED}'"
 _CODES: Final = {"a": Liveness.ALIVE, "l": Liveness.LATE, "x": Liveness.LOST}
@@ -71,6 +79,19 @@ def crews_query(dialect: Dialect) -> str:
                 ORDER BY a.agent_key, i.last_seen_at, i.instance_key) AS entries
             GROUP BY agent_key) AS crews
         GROUP BY crew"""  # noqa: S608 - made of constants
+
+
+def census_query(dialect: Dialect) -> str:
+    """Return the query for `core.doubt.Census`; its parameters are the watermark before and now."""
+    return f"""
+        SELECT count(*),
+               count(CASE WHEN {late(dialect, 3, 4)} THEN 1 END),
+               count(CASE WHEN {lost(dialect, 3, 4)} THEN 1 END),
+               coalesce(max(CASE WHEN {late(dialect, 3, 4)} THEN i.interval END), 0)
+        FROM {dialect.schema}instances AS i
+        JOIN {dialect.schema}agents AS a ON a.agent_key = i.agent_key
+        WHERE a.deregistered_at IS NULL AND i.interval IS NOT NULL AND NOT {_FINISHED}
+          AND NOT {lost(dialect, 1, 2)}"""  # noqa: S608 - made of constants
 
 
 def longest_silent_query(dialect: Dialect) -> str:

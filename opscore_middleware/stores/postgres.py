@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from opscore_middleware.core.clock import Clock, system_clock
+from opscore_middleware.core.doubt import Census
 from opscore_middleware.core.fleet import Headcount
 from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.liveness import Watermark
@@ -24,11 +25,15 @@ from opscore_middleware.core.sessions import Session
 from opscore_middleware.core.store import COMMIT_SIZES, Registered
 from opscore_middleware.core.watch import EventRecord
 from opscore_middleware.errors import StoreUnavailable
-from opscore_middleware.stores import postgres_agents, postgres_events, postgres_sessions
+from opscore_middleware.stores import (
+    postgres_agents,
+    postgres_events,
+    postgres_fleet,
+    postgres_sessions,
+)
 from opscore_middleware.stores.postgres_address import Address
 from opscore_middleware.stores.postgres_connections import Connections
 from opscore_middleware.stores.postgres_errors import DRIVER_ERRORS, refusal
-from opscore_middleware.stores.postgres_fleet import count_fleet
 from opscore_middleware.stores.postgres_gatherer import Gatherer
 from opscore_middleware.stores.postgres_listener import Listener
 from opscore_middleware.stores.postgres_liveness import DatabaseClock, HeartbeatWriter, watermark
@@ -133,9 +138,13 @@ class PostgresStore:
             await self._clock.compare(connection)
             return await watermark(connection, now=self._clock(now))
 
+    async def census(self, *, before: Watermark, mark: Watermark) -> Census:
+        async with self._open().others.connection() as connection:
+            return await postgres_fleet.census(connection, before=before, mark=mark)
+
     async def headcount(self, *, mark: Watermark) -> Headcount:
         async with self._open().others.connection() as connection:
-            return await count_fleet(connection, mark=mark)
+            return await postgres_fleet.count_fleet(connection, mark=mark)
 
     async def apply_reports(
         self, reports: Sequence[StoredReport], *, whole: bool = False

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
+from opscore_middleware.core.doubt import Census
 from opscore_middleware.core.fleet import Headcount
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.stores.fleet_sql import (
     POSTGRES,
+    census_query,
     crews_query,
     headcount,
     longest_silent_query,
 )
 from opscore_middleware.stores.postgres_connections import Connection
 
-__all__ = ["count_fleet"]
+__all__ = ["census", "count_fleet"]
 
+_CENSUS: Final = census_query(POSTGRES)
 _CREWS: Final = crews_query(POSTGRES)
 _SILENT: Final = longest_silent_query(POSTGRES)
+
+
+async def census(connection: Connection, *, before: Watermark, mark: Watermark) -> Census:
+    """Keep `core.store.Store.census`'s promise."""
+    (row,) = await connection.fetch(_CENSUS, *before, *mark)
+    return Census(*row)
 
 
 async def count_fleet(connection: Connection, *, mark: Watermark) -> Headcount:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
+from opscore_middleware.core.doubt import Census
 from opscore_middleware.core.fleet import Headcount
 from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.liveness import Watermark
@@ -105,6 +106,9 @@ class SqliteStore:
 
     async def watermark(self, *, now: int) -> Watermark:
         return await self._open_writer().run(partial(sqlite_liveness.watermark, now=now))
+
+    async def census(self, *, before: Watermark, mark: Watermark) -> Census:
+        return await self._reads().run(partial(sqlite_fleet.census, before=before, mark=mark))
 
     async def headcount(self, *, mark: Watermark) -> Headcount:
         return await self._reads().run(partial(sqlite_fleet.count_fleet, mark=mark))

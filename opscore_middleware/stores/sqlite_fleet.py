@@ -5,19 +5,27 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
+from opscore_middleware.core.doubt import Census
 from opscore_middleware.core.fleet import Headcount
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.stores.fleet_sql import (
     SQLITE,
+    census_query,
     crews_query,
     headcount,
     longest_silent_query,
 )
 
-__all__ = ["count_fleet"]
+__all__ = ["census", "count_fleet"]
 
+_CENSUS: Final = census_query(SQLITE)
 _CREWS: Final = crews_query(SQLITE)
 _SILENT: Final = longest_silent_query(SQLITE)
+
+
+def census(connection: sqlite3.Connection, *, before: Watermark, mark: Watermark) -> Census:
+    """Keep `core.store.Store.census`'s promise."""
+    return Census(*connection.execute(_CENSUS, before + mark).fetchone())
 
 
 def count_fleet(connection: sqlite3.Connection, *, mark: Watermark) -> Headcount:

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from starlette.testclient import TestClient
 
 from opscore_middleware.agentkit import AsyncAgentKit
-from opscore_middleware.core.models import Registration
+from opscore_middleware.core.models import Heartbeat, Registration
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.errors import AgentDeregistered, AgentNotFound, StoreUnavailable
 from opscore_middleware.server import Settings, create_app
@@ -223,3 +223,30 @@ async def test_the_server_asks_the_agentkit_that_it_is_configured_with() -> None
                 return False
 
             await wait_until_async(known)
+
+
+async def test_doubt_is_told_of_as_it_begins_and_as_it_ends(
+    events: Callable[[], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, store = MovedClock(), open_store("sqlite:///:memory:")
+    await store.open()
+    opscore = OpsCore(store, clock=clock)
+    beat = Heartbeat(instance_id="i", state="idle", sequence=0, interval_seconds=10)
+    await opscore.register(Registration(agent_id="a", agent_name="a"))
+    loop = watch(opscore)
+
+    async def listen(seconds: int, *, heard: bool) -> None:
+        for _ in range(seconds):
+            clock.move(1)
+            for number in range(10 if heard else 0):
+                instance = beat.model_copy(update={"instance_id": str(number)})
+                await opscore.heartbeat("a", instance)
+            await rounds(1, loop)
+
+    await listen(3, heard=True)
+    await listen(60, heard=False)
+    assert events() == ["doubting_itself"]
+    assert caplog.records[0].__dict__["silent"] == 10
+    await listen(3, heard=True)
+    assert events() == ["doubting_itself", "doubt_over"]
+    await store.close()

@@ -89,6 +89,7 @@ def test_commits_and_what_waits_for_them_are_measured(client: TestClient, agent_
     assert read(client, "opscore_pending", what="reports") == 0
     assert read(client, "opscore_pending", what="heartbeats") == 0
     assert read(client, "opscore_watchers") == 0
+    assert read(client, "opscore_doubt") == 0
 
 
 def test_the_fleet_is_counted_at_most_every_few_seconds(

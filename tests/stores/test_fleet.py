@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -9,9 +10,10 @@ from collections.abc import Iterable
 import pytest
 
 from opscore_middleware.core.clock import SECOND
+from opscore_middleware.core.doubt import Census
 from opscore_middleware.core.fleet import Fleet, Headcount, Unseen, fleet_from
 from opscore_middleware.core.lifecycle import agent_from_record
-from opscore_middleware.core.liveness import NEVER, Watermark
+from opscore_middleware.core.liveness import NEVER, Watermark, liveness
 from opscore_middleware.core.models import Agent, AgentRecord, Liveness, StoredHeartbeat
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Store
@@ -80,13 +82,13 @@ async def test_it_counts_what_one_sees_who_looks_at_each(store: Store) -> None:
     records = await everybody(store)
     for mark in MARKS:
         fleet = seen(await store.headcount(mark=mark))
-        states, liveness, lost = counted(agent_from_record(record, mark) for record in records)
+        states, lives, lost = counted(agent_from_record(record, mark) for record in records)
         assert fleet.agents == len(records)
         assert Counter(fleet.states) == states
-        assert Counter(fleet.liveness) == liveness
+        assert Counter(fleet.liveness) == lives
         assert fleet.lost == lost
     assert lost > 0
-    assert min(liveness.values()) > 0
+    assert min(lives.values()) > 0
 
 
 async def test_the_longest_silent_is_one_that_sends_heartbeats_and_has_not_finished(
@@ -111,3 +113,23 @@ async def test_an_empty_fleet_has_nobody_in_any_state(store: Store) -> None:
     assert (fleet.agents, fleet.longest_silent) == (0, None)
     assert fleet.states == dict.fromkeys(map(str, AgentState), 0)
     assert fleet.liveness == dict.fromkeys(Liveness, 0)
+
+
+async def test_a_census_counts_who_fell_silent_since(store: Store) -> None:
+    await populate(store)
+    instances = [i for record in await everybody(store) for i in record.instances]
+    for before, mark in itertools.product(MARKS, MARKS):
+        watched = [
+            i
+            for i in instances
+            if i.interval is not None
+            and i.state != AgentState.FINISHED
+            and liveness(i, before) is not Liveness.LOST
+        ]
+        silent = [i for i in watched if liveness(i, mark) is not Liveness.ALIVE]
+        assert await store.census(before=before, mark=mark) == Census(
+            fleet=len(watched),
+            silent=len(silent),
+            lost=sum(liveness(i, mark) is Liveness.LOST for i in silent),
+            interval=max((i.interval or 0 for i in silent), default=0),
+        )
