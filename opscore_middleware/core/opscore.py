@@ -281,6 +281,13 @@ class OpsCore:
         event_id = await self.store.last_event_id()
         return WatchedState(**dict(await self.agent_state(agent_id)), event_id=event_id)
 
+    async def prune_history(self, *, keep: int, limit: int = 1000) -> int:
+        """Forget transitions that were received longer ago than `keep`, in microseconds.
+
+        Returns how many were forgotten, at most `limit`; so many mean that there may be more.
+        """
+        return await self.store.prune_history(before=self._clock() - keep, limit=limit)
+
     # --- sessions --------------------------------------------------------------------------------
 
     async def start_session(self, start: SessionStart) -> tuple[Session, bool]:

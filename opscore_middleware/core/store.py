@@ -162,6 +162,13 @@ class Store(Protocol):
         """Return the highest id that an event was ever given, 0 when none was."""
         ...
 
+    async def prune_history(self, *, before: int, limit: int) -> int:
+        """Delete events that were received before a time, the oldest first; return how many.
+
+        At most `limit` are looked at. States stay as they are, and no event id is given again.
+        """
+        ...
+
     async def start_session(self, session: Session) -> tuple[Session, bool]:
         """Keep a new session; where its id is known, return the one that is kept instead.
 

@@ -40,6 +40,7 @@ from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.loops import Pause, reconciliation, running, watch
 from opscore_middleware.server.metrics import Metrics
 from opscore_middleware.server.openapi import complete, is_complete, methods_of
+from opscore_middleware.server.retention import forgetting
 from opscore_middleware.server.routes import (
     agents,
     events,
@@ -207,6 +208,8 @@ def _lifespan(settings: Settings, keys: KeyFile | None, pause: Pause) -> Lifespa
                 app.state.hub = hub
                 stack.callback(hub.close)
                 loops = {"watch": watch(opscore), "events": hub.loop()}
+                if settings.history_days is not None:
+                    loops["history"] = forgetting(opscore, days=settings.history_days)
                 if keys is not None:
                     loops["keys"] = reloading(keys)
                 if settings.agentkit_api_url is not None:

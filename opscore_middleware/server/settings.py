@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     max_batch_bytes: int = Field(default=8 * MIB, ge=1024)
     max_pending: int = Field(default=4096, ge=1)
     metrics_public: bool = False
+    history_days: float | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
     watch_heartbeat: float = Field(default=15, ge=0.1, le=30)
     watch_backlog_bytes: int = Field(default=4 * MIB, ge=64 * 1024)
     webhook_secret: SecretStr | None = None

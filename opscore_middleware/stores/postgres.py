@@ -199,6 +199,10 @@ class PostgresStore:
     async def wait_for_events(self, timeout: float) -> None:
         await self._open().listener.wait(timeout)
 
+    async def prune_history(self, *, before: int, limit: int) -> int:
+        async with self._open().others.connection() as connection:
+            return await postgres_events.prune(connection, before=self._clock(before), limit=limit)
+
     # --- sessions --------------------------------------------------------------------------------
 
     async def start_session(self, session: Session) -> tuple[Session, bool]:

@@ -9,7 +9,7 @@ from opscore_middleware.stores.postgres_connections import Connection
 from opscore_middleware.stores.postgres_locks import EVENTS
 from opscore_middleware.stores.rows import event_record
 
-__all__ = ["events", "first_event_id", "last_event_id"]
+__all__ = ["events", "first_event_id", "last_event_id", "prune"]
 
 
 async def events(
@@ -46,6 +46,11 @@ async def last_event_id(connection: Connection) -> int:
     return last
 
 
+async def prune(connection: Connection, *, before: int, limit: int) -> int:
+    """Delete old events; return how many."""
+    return len(await connection.fetch(_PRUNE, limit, before))
+
+
 def _page(condition: str) -> str:
     """Return the SQL for a page of events, which ends before its details grow too large."""
     return f"""
@@ -77,3 +82,11 @@ _LAST: Final = "SELECT max(event_id) FROM opscore.events"
 # nobody is writing.
 _NOBODY_WRITES: Final = f"SELECT pg_advisory_xact_lock_shared({EVENTS})"
 _GIVEN: Final = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM opscore.event_ids"
+
+# Only the oldest few are looked at: by their ids, which rise with the time.
+_PRUNE: Final = """
+    DELETE FROM opscore.events WHERE event_id IN (
+        SELECT event_id FROM (
+            SELECT event_id, received_at FROM opscore.events ORDER BY event_id LIMIT $1) AS oldest
+        WHERE received_at < $2)
+    RETURNING event_id"""

@@ -171,6 +171,11 @@ class SqliteStore:
         # One process writes to the file, so what it has committed is all there is.
         await self._bell.wait(timeout)
 
+    async def prune_history(self, *, before: int, limit: int) -> int:
+        return await self._open_writer().run(
+            partial(sqlite_events.prune, before=before, limit=limit)
+        )
+
     # --- sessions --------------------------------------------------------------------------------
 
     async def start_session(self, session: Session) -> tuple[Session, bool]:

@@ -8,7 +8,7 @@ from typing import Final
 from opscore_middleware.core.watch import EventRecord
 from opscore_middleware.stores.rows import event_record
 
-__all__ = ["events", "first_event_id", "last_event_id"]
+__all__ = ["events", "first_event_id", "last_event_id", "prune"]
 
 
 def events(
@@ -48,6 +48,11 @@ def last_event_id(connection: sqlite3.Connection) -> int:
     return int(row[0]) if row else 0
 
 
+def prune(connection: sqlite3.Connection, *, before: int, limit: int) -> int:
+    """Delete old events within the transaction that is open; return how many."""
+    return connection.execute(_PRUNE, (limit, before)).rowcount
+
+
 _SELECT: Final = """
     SELECT e.*, i.instance_id, a.agent_id, a.agent_name, a.capabilities
     FROM events AS e
@@ -58,3 +63,9 @@ _EVENTS: Final = f"{_SELECT} ORDER BY e.event_id LIMIT ?"
 _EVENTS_OF_AGENT: Final = f"""{_SELECT}
     AND e.agent_key = (SELECT agent_key FROM agents WHERE agent_id = ?)
     ORDER BY e.event_id LIMIT ?"""  # noqa: S608 - made of constants
+
+# Only the oldest few are looked at: by their ids, which rise with the time.
+_PRUNE: Final = """
+    DELETE FROM events WHERE event_id IN (
+        SELECT event_id FROM (SELECT event_id, received_at FROM events ORDER BY event_id LIMIT ?)
+        WHERE received_at < ?)"""

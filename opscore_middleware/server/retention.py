@@ -1,0 +1,40 @@
+"""What the server forgets by itself: old history, a little at a time."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from opscore_middleware.core.clock import SECOND
+from opscore_middleware.core.opscore import OpsCore
+from opscore_middleware.server.logs import get_logger
+from opscore_middleware.server.loops import Loop
+
+__all__ = ["forgetting"]
+
+log = get_logger(__name__)
+
+_BATCH: Final = 1000
+_DAY: Final = 86400 * SECOND
+_BREATH: Final = 0.2  # between two batches, in which reports are written
+_ROUND: Final = 60.0
+
+
+def forgetting(opscore: OpsCore, *, days: float) -> Loop:
+    """Forget, each minute, the transitions that are older than so many days."""
+    keep = round(days * _DAY)
+    forgotten = 0
+
+    async def step() -> float:
+        nonlocal forgotten
+        count = await opscore.prune_history(keep=keep, limit=_BATCH)
+        forgotten += count
+        if count == _BATCH:
+            return _BREATH
+        if forgotten:
+            log.info("history_forgotten", transitions=forgotten)
+            forgotten = 0
+        # Spread, so that replicas do not come as one.
+        return _ROUND * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
+
+    return Loop(step, retry=_ROUND)
