@@ -19,7 +19,7 @@ from tests.support.waiting import TIMEOUT, wait_until
 from tests.traps.agent_app import create_app
 from tests.traps.drivers import Connection, Driver, InProcess
 from tests.traps.expected import CLIENTS, expected
-from tests.traps.servers import ServerProcess, lifespans
+from tests.traps.servers import ServerProcess, lifespans, serving
 
 __all__ = ["REQUESTS", "Doing", "Trace", "Witness", "live_in_process", "live_under"]
 
@@ -134,13 +134,13 @@ def live_under(server: str, opscore: RunningOpsCore) -> dict[str, Trace]:
     """Go through all scenarios under a server; return the trace of each."""
     traces: dict[str, Trace] = {}
     witness, env = _agent(f"{server} rolls", opscore)
-    with ServerProcess(server, **env).serves() as old:
+    with serving(server, **env) as old:
         traces["start"] = witness.sees(2 if lifespans(server) else 1)
         connection = Connection(old.url)
         for name, scenario in REQUESTS.items():
             traces[name] = scenario(connection, witness)
         connection.close()
-        with ServerProcess(server, **env).serves() as new:
+        with serving(server, **env) as new:
             witness.sees(2 if lifespans(server) else 1)
             old.terminate()
             old.ends()
@@ -148,7 +148,7 @@ def live_under(server: str, opscore: RunningOpsCore) -> dict[str, Trace]:
             traces["rolling restart"] = [f"(agent {opscore.agent(witness.agent).state})"]
             traces["SIGTERM with a stream open"] = _terminated_in_stream(new, witness)
     witness, env = _agent(f"{server} interrupted", opscore)
-    with ServerProcess(server, **env).serves() as process:
+    with serving(server, **env) as process:
         witness.sees(2 if lifespans(server) else 1)
         traces["two SIGINTs"] = _interrupted_twice(process, witness)
     witness, env = _agent(f"{server} fails to start", opscore)

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -17,7 +19,7 @@ import httpx
 from tests.support.processes import clean_environment
 from tests.support.waiting import TIMEOUT, wait_until
 
-__all__ = ["SERVERS", "ServerProcess", "lifespans"]
+__all__ = ["SERVERS", "ServerProcess", "lifespans", "serving"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 APP: Final = "tests.traps.agent_app:app"
@@ -89,10 +91,9 @@ class ServerProcess:
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
 
-    def serves(self) -> Self:
+    def serves(self) -> None:
         """Wait until it answers."""
         wait_until(self._answers, message="the server to answer")
-        return self
 
     def terminate(self) -> None:
         """Send SIGTERM to the first process, as a container's host does."""
@@ -128,14 +129,25 @@ class ServerProcess:
             return False
 
 
+@contextmanager
+def serving(server: str, *options: str, **env: str) -> Iterator[ServerProcess]:
+    """Run a server that serves, until the block ends."""
+    with ServerProcess(server, *options, **env) as process:
+        process.serves()
+        yield process
+
+
+# Outside the range that systems hand out by themselves, since not every server can be given port 0:
+# nobody else takes one between the look and the server's start, and we take each but once.
+_PORTS: Final = iter(random.sample(range(20_000, 30_000), 10_000))
+
+
 def _free_port() -> int:
-    # Outside the range that systems hand out by themselves, since not every server can be given
-    # port 0: nobody else takes it between this look and the server's start.
-    while True:
-        port = random.randrange(20_000, 30_000)
+    for port in _PORTS:
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
+    raise AssertionError("no port is free")

@@ -12,7 +12,7 @@ from opscore_middleware.testing import RunningOpsCore
 from tests.traps.drivers import Connection
 from tests.traps.expected import CLIENTS, DIFFERENT, EXPECTED, expected, runners
 from tests.traps.lives import Doing, Trace, Witness
-from tests.traps.servers import SERVERS, ServerProcess
+from tests.traps.servers import SERVERS, serving
 
 TraceUnder = Callable[[str, str], Trace]
 
@@ -115,7 +115,7 @@ def test_a_rolling_restart_leaves_the_agent_idle(
 def test_four_workers_are_four_instances_of_one_agent(shared_opscore: RunningOpsCore) -> None:
     witness = Witness(shared_opscore, "uvicorn with four workers")
     env = shared_opscore.environ | {"OPSCORE_AGENT_NAME": witness.agent}
-    with ServerProcess("uvicorn httptools", "--workers", "4", **env).serves() as process:
+    with serving("uvicorn httptools", "--workers", "4", **env) as process:
         assert sorted(witness.sees(8)) == ["idle"] * 4 + ["initializing"] * 4
         agent = shared_opscore.agent(witness.agent)
         assert len({instance.instance_id for instance in agent.instances}) == 4
@@ -144,7 +144,7 @@ def test_a_request_cut_at_the_graceful_timeout_leaves_finished_alone(
     witness = Witness(shared_opscore, "uvicorn in haste")
     env = shared_opscore.environ | {"OPSCORE_AGENT_NAME": witness.agent}
     options = ("--timeout-graceful-shutdown", "1")
-    with ServerProcess("uvicorn httptools", *options, **env).serves() as process:
+    with serving("uvicorn httptools", *options, **env) as process:
         witness.sees(2)
         connection = Connection(process.url)
         held = Doing(connection.post, "/hold")
