@@ -152,25 +152,36 @@ def test_after_any_long_mix_of_requests_nothing_is_left_open(seed: int) -> None:
 # --- an hour without Ops-Core --------------------------------------------------------------------
 
 
+class Link(httpx.BaseTransport):
+    """A way to Ops-Core that can be cut; nothing is kept of what is tried meanwhile."""
+
+    def __init__(self, ops_core: ScriptedOpsCore) -> None:
+        self._there = ops_core.transport()
+        self.cut = False
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self.cut:
+            raise httpx.ConnectError("away")
+        return self._there.handle_request(request)
+
+
 def outage(transitions: int, caplog: pytest.LogCaptureFixture) -> None:
     """Work through an outage and look at what is told once it is over."""
     ops_core = ScriptedOpsCore()
+    link = Link(ops_core)
     middleware = OpsCoreMiddleware(
         nobody,
         api_url="http://ops-core.test",
         agent_name="tested",
         agent_id="a",
-        transport=ops_core.transport,
+        transport=lambda: link,
     )
     tracker = middleware._tracker
     tracker.ready()
     ops_core.wait_for("idle")
     caplog.clear()
 
-    def away(call: Any) -> httpx.Response | None:
-        raise httpx.ConnectError("away")
-
-    ops_core.script = away
+    link.cut = True
     sequence = 1
     failures = 0
 
@@ -199,7 +210,7 @@ def outage(transitions: int, caplog: pytest.LogCaptureFixture) -> None:
         tracemalloc.stop()
     assert after - before < 200_000
 
-    ops_core.script = lambda call: None
+    link.cut = False
     wait_until(lambda: ops_core.reports[-1]["sequence"] == sequence, timeout=60)
     told = ops_core.reports[1:]
     assert told[-1]["state"] == "idle"

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import bodies, ingest, request
+from tests.benchmarks import blackhole, bodies, ingest, latency, memory, request, throughput
 
-BENCHMARKS = {"request": request.main, "bodies": bodies.main, "ingest": ingest.main}
+BENCHMARKS = {
+    "request": request.main,
+    "bodies": bodies.main,
+    "throughput": throughput.main,
+    "blackhole": blackhole.main,
+    "latency": latency.main,
+    "memory": memory.main,
+    "ingest": ingest.main,
+}
 
 
 def main(names: list[str]) -> int:

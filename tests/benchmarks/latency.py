@@ -1,0 +1,102 @@
+"""How soon Ops-Core knows: from a transition to the answer that says it is stored, on loopback.
+
+Beside it a bare POST of the same report by a client that waits, which is the least it can take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from opscore_middleware import OpsCoreMiddleware
+from opscore_middleware.testing import RunningOpsCore, run_opscore
+from tests.benchmarks.load import bare
+from tests.support.waiting import wait_until
+
+TRANSITIONS = 400
+PAUSE = 0.05
+"""Seconds between requests: an agent's usual life, not a rush that is gathered into batches."""
+
+
+class Timing(httpx.BaseTransport):
+    """Notes how old each report is when Ops-Core has stored it."""
+
+    def __init__(self, took: list[float]) -> None:
+        self._inner = httpx.HTTPTransport()
+        self._took = took
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = self._inner.handle_request(request)
+        response.read()
+        now = datetime.now(UTC)
+        if request.url.path.endswith("/states") and response.status_code == 202:
+            for report in json.loads(request.content)["reports"]:
+                told = datetime.fromisoformat(report["timestamp"])
+                self._took.append((now - told).total_seconds() * 1000)
+        return response
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+async def work(agent: Any) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": "/work", "headers": [], "query_string": b""}
+    for _ in range(TRANSITIONS // 2):
+        await agent(dict(scope), receive, send)
+        await asyncio.sleep(PAUSE)
+
+
+def ours(opscore: RunningOpsCore) -> list[float]:
+    took: list[float] = []
+    agent = OpsCoreMiddleware(
+        bare(),
+        agent_name="bench",
+        api_url=opscore.url,
+        api_key=opscore.api_key,
+        transport=lambda: Timing(took),
+    )
+    asyncio.run(work(agent))
+    wait_until(lambda: len(took) >= TRANSITIONS, timeout=60)
+    return took[2:]  # the first ones wait for the registration
+
+
+def alone(opscore: RunningOpsCore) -> list[float]:
+    agent_id = opscore.agent("bench").agent_id
+    took = []
+    headers = {"Authorization": f"Bearer {opscore.api_key}"}
+    with httpx.Client(base_url=opscore.url, headers=headers) as client:
+        for _ in range(TRANSITIONS):
+            stamp = datetime.now(UTC).isoformat()
+            body = {"agentId": agent_id, "timestamp": stamp, "state": "idle", "details": {}}
+            start = time.perf_counter()
+            client.post(f"/v1/opscore/agent/{agent_id}/state", json=body).raise_for_status()
+            took.append((time.perf_counter() - start) * 1000)
+    return took
+
+
+def show(name: str, took: list[float]) -> None:
+    cuts = statistics.quantiles(took, n=100)
+    print(f"  {name:42} p50 {cuts[49]:6.2f}   p99 {cuts[98]:6.2f}   of {len(took)}")
+
+
+def main() -> None:
+    print("milliseconds from a transition to its being stored")
+    with run_opscore() as opscore:
+        show("opscore middleware", ours(opscore))
+        show("a client that posts and waits", alone(opscore))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""One agent under uvicorn in a process of its own, and a process that asks it all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from opscore_middleware import OpsCoreMiddleware
+from tests.support.processes import clean_environment
+from tests.support.waiting import wait_until
+
+__all__ = ["black_hole", "load", "serving", "stop"]
+
+REQUEST = b"POST /work HTTP/1.1\r\nhost: agent\r\ncontent-length: 2\r\n\r\nhi"
+
+
+async def answer(request: Request) -> Response:
+    await request.body()
+    return Response(b"ok")
+
+
+def bare() -> Starlette:
+    """Return the app that every variant serves."""
+    return Starlette(routes=[Route("/work", answer, methods=["POST"])])
+
+
+def watched() -> OpsCoreMiddleware:
+    """Return the same with the middleware around it, set up by the environment."""
+    return OpsCoreMiddleware(bare(), agent_name="bench")
+
+
+@contextmanager
+def serving(factory: str, **env: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run uvicorn with one of the apps here; yield the process and its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # Not handed over as a descriptor: asyncio would not take it for TCP, and leave Nagle on.
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "uvicorn", f"tests.benchmarks.load:{factory}", "--factory"),
+            *("--port", str(port), "--log-level", "critical"),
+        ],
+        env=clean_environment(**env),
+    )
+    try:
+        wait_until(lambda: _answers(port), message="uvicorn to answer")
+        yield process, port
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def stop(process: subprocess.Popen[bytes]) -> float:
+    """Ask a server to end; return the seconds that it took."""
+    start = time.perf_counter()
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """Yield the address of a server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as hole:
+        yield f"http://127.0.0.1:{hole.getsockname()[1]}"
+
+
+def load(port: int, *, connections: int, requests: int) -> tuple[float, list[float]]:
+    """Send requests from a process of its own; return how many a second, and what each took."""
+    command = [sys.executable, "-m", "tests.benchmarks.load"]
+    done = subprocess.run(
+        [*command, str(port), str(connections), str(requests)],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rate, *each = map(float, done.stdout.split())
+    return rate, each
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.sendall(REQUEST)
+            return connection.recv(64).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+class Connection(asyncio.Protocol):
+    """Keeps one request in flight until there are none left."""
+
+    def __init__(self, left: list[int], took: list[float], done: asyncio.Future[None]) -> None:
+        self._left = left
+        self._took = took
+        self._done = done
+        self._start = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        if not data.endswith(b"ok"):
+            return
+        self._took.append(time.perf_counter() - self._start)
+        self._ask()
+
+    def _ask(self) -> None:
+        if self._left[0] <= 0:
+            self._transport.close()
+            if not self._done.done():
+                self._done.set_result(None)
+            return
+        self._left[0] -= 1
+        self._start = time.perf_counter()
+        self._transport.write(REQUEST)
+
+
+async def drive(port: int, connections: int, requests: int) -> None:
+    loop = asyncio.get_running_loop()
+    left, took = [requests], list[float]()
+    ends = [loop.create_future() for _ in range(connections)]
+    start = time.perf_counter()
+    for end in ends:
+        await loop.create_connection(lambda end=end: Connection(left, took, end), "127.0.0.1", port)
+    await asyncio.gather(*ends)
+    rate = len(took) / (time.perf_counter() - start)
+    print(rate, *took)
+
+
+if __name__ == "__main__":
+    asyncio.run(drive(*map(int, sys.argv[1:])))
