@@ -46,7 +46,11 @@ def _postgres(parts: SplitResult) -> Store:
         if error.name is None or error.name.partition(".")[0] != "asyncpg":
             raise
         raise MissingExtra("A PostgreSQL database", "postgres") from None
-    return PostgresStore(Address.of(parts))
+    try:
+        address = Address.of(parts)
+    except ValueError as error:
+        raise _refusal(str(error)) from None
+    return PostgresStore(address)
 
 
 def _path(parts: SplitResult) -> str:

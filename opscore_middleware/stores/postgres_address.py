@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
@@ -10,6 +11,7 @@ __all__ = ["Address"]
 
 # What of the options says where, too; any other may hold a secret.
 _PLACES: Final = frozenset({"host", "port", "dbname", "database"})
+_PORT: Final = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,19 @@ class Address:
 
     @classmethod
     def of(cls, parts: SplitResult) -> Address:
-        """Take a split address apart."""
+        """Take a split address apart.
+
+        Raises `ValueError`, which says what is wrong and repeats nothing of the address.
+        """
+        if parts.fragment or "@" in f"{parts.path}{parts.query}":
+            # What stands before it is then part of a password, which nobody may be shown.
+            raise ValueError(
+                "holds a character that ends a part of it too early (write @ as %40, / as %2F, "
+                "? as %3F and # as %23 in a password)"
+            )
         user_info, _, hosts = parts.netloc.rpartition("@")
+        if not all(_PORT.fullmatch(host) for host in hosts.split(",")):
+            raise ValueError("names a port that is no number")
         user, has_password, password = user_info.partition(":")
         options = parse_qsl(parts.query, keep_blank_values=True)
         secrets = [value for name, value in options if name == "password"]

@@ -19,7 +19,7 @@ __all__ = ["Connection", "Connections", "connect"]
 # Generic to the type checker alone.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
-_CONNECT_WITHIN: Final = 10.0
+_CONNECT_WITHIN: Final = 5.0
 _ANSWER_WITHIN: Final = 30.0
 _CLOSE_WITHIN: Final = 5.0
 

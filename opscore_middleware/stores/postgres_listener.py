@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import asyncpg
@@ -31,12 +32,13 @@ class Listener:
 
     async def wait(self, timeout: float) -> None:
         """Return when there may be new events, at the latest after `timeout` seconds."""
-        if self._connection is None:
-            try:
-                await self._listen()
-            except DRIVER_ERRORS:
-                pass  # whoever looks for events next will be told why there are none
-        await self._bell.wait(timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                if self._connection is None:
+                    await self._try_to_listen()
+                await self._bell.wait(timeout)
+        except TimeoutError:
+            pass
 
     async def close(self) -> None:
         """Listen no more. Idempotent."""
@@ -45,13 +47,16 @@ class Listener:
             connection.remove_termination_listener(self._lost)
             connection.terminate()
 
-    async def _listen(self) -> None:
-        connection = await connect(self._address)
+    async def _try_to_listen(self) -> None:
         try:
-            await connection.add_listener(CHANNEL, self._heard)
-        except BaseException:
-            connection.terminate()
-            raise
+            connection = await connect(self._address)
+            try:
+                await connection.add_listener(CHANNEL, self._heard)
+            except BaseException:
+                connection.terminate()
+                raise
+        except DRIVER_ERRORS:
+            return  # whoever looks for events next will be told why there are none
         connection.add_termination_listener(self._lost)
         self._connection = connection
         # What came while nobody listened has to be looked for.

@@ -22,6 +22,13 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
+def mortal_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that tests may stop and kill, and that none relies on to run."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def postgres_database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a database of this run's own, on a server of its own unless
     OPSCORE_TEST_DATABASE_URL names another.

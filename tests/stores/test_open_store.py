@@ -39,6 +39,8 @@ def test_a_sqlite_address_names_a_file_or_memory(address: str, path: str) -> Non
         ("postgresql://db/o?sslpassword=s3cret&sslmode=require", "postgresql://db/o"),
         ("postgresql:///o?host=/run/pg&port=5433", "postgresql:///o?host=/run/pg&port=5433"),
         ("postgresql://a:1,b:2/o", "postgresql://a:1,b:2/o"),
+        ("postgresql://user:s3@cret@db/o", "postgresql://user@db/o"),
+        ("postgresql://user@[::1]:5433/o", "postgresql://user@[::1]:5433/o"),
     ],
 )
 def test_a_postgresql_address_is_shown_without_its_secrets(address: str, shown: str) -> None:
@@ -84,6 +86,10 @@ def test_nothing_is_made_before_the_store_is_opened(tmp_path: Path) -> None:
         ("sqlite:///opscore.db#s3cret", "options"),
         ("sqlite:///", "no file"),
         ("postgresql://[s3cret", "cannot be read"),
+        ("postgresql://user:s3cret@host:port/db", "port"),
+        ("postgresql://user:s3cret/2@host/db", "%2F"),
+        ("postgresql://user:s3cret?2@host/db", "%3F"),
+        ("postgresql://user:s3cret#2@host/db", "%23"),
     ],
 )
 def test_any_other_address_is_refused_with_examples_and_without_secrets(

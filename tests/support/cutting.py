@@ -39,7 +39,11 @@ class CuttableWay:
         self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter
     ) -> None:
         """Pass one connection on."""
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+        except ConnectionError:
+            to_client.transport.abort()
+            return
         back = asyncio.ensure_future(_pass_on(from_server, to_client))
         try:
             while data := await from_client.read(65536):

@@ -1,0 +1,199 @@
+"""PostgreSQL away, cut off, killed, back: what was answered is there, and nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+import pytest_asyncio
+
+from opscore_middleware.core.models import ReportOutcome
+from opscore_middleware.core.store import Store, WakingStore
+from opscore_middleware.errors import StoreUnavailable
+from opscore_middleware.stores import open_store
+from tests.stores.support import add, instances, said, told
+from tests.stores.test_heartbeats import beat
+from tests.support.cutting import Cut, CuttableWay, cuttable_way
+from tests.support.postgres import PASSWORD, PostgresServer, empty
+from tests.support.waiting import TIMEOUT, wait_until_async
+
+pytestmark = pytest.mark.asyncio
+
+ACCEPTED, DUPLICATE = ReportOutcome.ACCEPTED, ReportOutcome.DUPLICATE
+
+
+@pytest.fixture
+def server(mortal_postgres: PostgresServer) -> PostgresServer:
+    """A server that runs and holds nothing, whatever the test before did to it."""
+    mortal_postgres.restart()
+    empty(mortal_postgres.local_url)
+    return mortal_postgres
+
+
+@pytest_asyncio.fixture
+async def way(server: PostgresServer) -> AsyncIterator[CuttableWay]:
+    async with cuttable_way(server.port) as way:
+        yield way
+
+
+@pytest_asyncio.fixture
+async def store(server: PostgresServer, way: CuttableWay) -> AsyncIterator[Store]:
+    """A store that reaches its server by a way that can be cut."""
+    parts = urlsplit(server.url)
+    netloc = parts.netloc.replace(f":{server.port}", f":{way.port}")
+    store = open_store(urlunsplit(parts._replace(netloc=netloc)))
+    await store.open()
+    await add(store)
+    yield store
+    await asyncio.wait_for(store.close(), TIMEOUT)
+
+
+async def answered(store: Store, sequence: int) -> ReportOutcome:
+    """Send a report until it is answered."""
+
+    async def send() -> list[ReportOutcome]:
+        try:
+            return list(await store.apply_reports([said(sequence=sequence)]))
+        except StoreUnavailable:
+            return []
+
+    (outcome,) = await wait_until_async(send, message="the store to recover")
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("when", "again"), [(Cut.BEFORE_IT_HEARS, ACCEPTED), (Cut.BEFORE_IT_IS_HEARD, DUPLICATE)]
+)
+async def test_who_is_not_told_whether_it_was_kept_repeats_it_and_it_is_kept_once(
+    store: Store, way: CuttableWay, when: Cut, again: ReportOutcome
+) -> None:
+    assert await store.apply_reports([said("active", sequence=1)]) == [ACCEPTED]
+    way.cut_at(b"COMMIT", when)
+    asked = [store.apply_reports([said(sequence=n)]) for n in (2, 3)]
+    for failure in await asyncio.gather(*asked, return_exceptions=True):
+        assert isinstance(failure, StoreUnavailable)
+        assert PASSWORD not in failure.message
+    assert [await answered(store, n) for n in (2, 3)] == [again] * 2
+    assert [t.sequence for t in await told(store)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("words", [b"unnest", b"BEGIN", b"opscore.agents WHERE agent_id = ANY"])
+async def test_a_connection_lost_on_the_way_leaves_nothing_half_written(
+    store: Store, way: CuttableWay, words: bytes
+) -> None:
+    way.cut_at(words, Cut.BEFORE_IT_IS_HEARD)
+    with pytest.raises(StoreUnavailable):
+        await store.apply_reports([said("active", sequence=1), said("idle", sequence=2)])
+    assert await instances(store) == {}
+    assert await answered(store, 1) is ACCEPTED
+
+
+async def test_readers_and_heartbeats_hear_of_a_lost_connection_and_recover(
+    store: Store, way: CuttableWay
+) -> None:
+    for ask, words in (
+        (lambda: store.get_agent("a"), b"json_agg"),
+        (lambda: store.heartbeat(beat()), b"in_flight"),
+        (lambda: store.deregister("nobody", now=1), b"deregistered_at"),
+    ):
+        for _ in range(2):
+            await ask()
+        await store.close()
+        await store.open()  # words are said once to a connection, so to a new one
+        way.cut_at(words, Cut.BEFORE_IT_IS_HEARD)
+        with pytest.raises(StoreUnavailable):
+            await ask()
+        await ask()
+
+
+async def test_while_the_server_is_away_all_are_told_and_afterwards_all_goes_on(
+    store: Store, server: PostgresServer
+) -> None:
+    await store.apply_reports([said("active", sequence=1)])
+    await asyncio.to_thread(server.stop)
+    for ask in (
+        lambda: store.apply_reports([said(sequence=2)]),
+        lambda: store.heartbeat(beat()),
+        lambda: store.get_agent("a"),
+        lambda: store.watermark(now=1),
+        store.ping,
+    ):
+        with pytest.raises(StoreUnavailable) as raised:
+            await ask()
+        assert PASSWORD not in f"{raised.value.message} {raised.value.context}"
+    await asyncio.to_thread(server.start)
+    assert await answered(store, 2) is ACCEPTED
+    assert (await instances(store))["i"].sequence == 2
+    await store.ping()
+
+
+async def test_a_wait_for_events_outlives_the_server(store: Store, server: PostgresServer) -> None:
+    assert isinstance(store, WakingStore)
+    await store.wait_for_events(TIMEOUT)
+    await asyncio.to_thread(server.stop)
+    for _ in range(3):
+        await store.wait_for_events(0.01)
+    await asyncio.to_thread(server.start)
+    await store.wait_for_events(TIMEOUT)  # listens again, and may have missed something
+    waiting = asyncio.ensure_future(store.wait_for_events(TIMEOUT))
+    await answered(store, 1)
+    await asyncio.wait_for(waiting, TIMEOUT / 2)
+
+
+async def test_a_server_killed_under_load_has_all_that_was_answered_and_nothing_twice(
+    server: PostgresServer,
+) -> None:
+    stores = [open_store(server.local_url) for _ in range(2)]
+    await asyncio.gather(*(store.open() for store in stores))
+    await add(stores[0])
+    callers = [Caller(store, f"i{n}") for store in stores for n in range(16)]
+    running = [asyncio.ensure_future(caller.run()) for caller in callers]
+
+    async def all_have(count: int) -> None:
+        await wait_until_async(
+            lambda: min(len(caller.answered) for caller in callers) >= count,
+            message=f"{count} answers to each caller",
+            timeout=30,
+        )
+
+    for round_ in range(1, 4):
+        await all_have(10 * round_)
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+    await all_have(45)
+    for caller in callers:
+        caller.goes_on = False
+    await asyncio.gather(*running)
+    kept: dict[str | None, list[int | None]] = {}
+    for transition in await told(stores[0]):
+        kept.setdefault(transition.instance_id, []).append(transition.sequence)
+    assert kept == {caller.name: caller.answered for caller in callers}
+    assert any(caller.repeats for caller in callers)
+    for name, instance in (await instances(stores[1])).items():
+        assert instance.sequence == kept[name][-1]
+    await asyncio.gather(*(store.close() for store in stores))
+
+
+class Caller:
+    """One that reports, and repeats what it got no answer to, as agents do."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.name = f"{name}-{id(store)}"
+        self.answered: list[int] = []
+        self.repeats = 0
+        self.goes_on = True
+        self._store = store
+
+    async def run(self) -> None:
+        while self.goes_on:
+            sequence = len(self.answered) + 1
+            report = said(instance_id=self.name, sequence=sequence)
+            try:
+                (outcome,) = await self._store.apply_reports([report])
+            except StoreUnavailable:
+                self.repeats += 1
+                continue
+            assert outcome in (ACCEPTED, DUPLICATE)
+            self.answered.append(sequence)
