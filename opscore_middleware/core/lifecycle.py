@@ -121,6 +121,9 @@ def agent_from_record(record: AgentRecord, mark: Watermark | None) -> Agent:
         contact_endpoint=record.contact_endpoint,
         metadata=_load(record.metadata),
         registered_at=from_micros(record.registered_at),
+        deregister_after=(
+            None if record.deregister_after is None else record.deregister_after / SECOND
+        ),
         state=view.state,
         details=view.details,
         timestamp=view.timestamp,

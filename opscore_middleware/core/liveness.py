@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from opscore_middleware.core.clock import SECOND
-from opscore_middleware.core.models import InstanceRecord, Liveness
+from opscore_middleware.core.models import AgentRecord, InstanceRecord, Liveness
 from opscore_middleware.core.states import AgentState
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Watermark",
     "advance",
     "is_lost",
+    "is_overdue",
     "liveness",
 ]
 
@@ -54,6 +55,19 @@ def advance(mark: Watermark | None, now: int) -> Watermark:
         return Watermark(now, now)
     # A clock that is set back does not take back what was heard.
     return Watermark(mark.since, max(mark.seen_at, now))
+
+
+def is_overdue(agent: AgentRecord, mark: Watermark | None) -> bool:
+    """Tell whether an agent that wants to be taken out once it is lost for long has been.
+
+    Every instance that has not finished must have been lost for that long, and there must be one:
+    who finished in order, or never sent a heartbeat, stays.
+    """
+    if agent.deregister_after is None or agent.deregistered_at is not None or mark is None:
+        return False
+    earlier = mark._replace(seen_at=mark.seen_at - agent.deregister_after)
+    unfinished = [i for i in agent.instances if i.state != AgentState.FINISHED]
+    return bool(unfinished) and all(is_lost(i, earlier) for i in unfinished)
 
 
 def is_lost(instance: InstanceRecord, mark: Watermark | None) -> bool:

@@ -14,11 +14,16 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
+
+from opscore_middleware.core.clock import SECOND
+from opscore_middleware.core.durations import LONGEST, seconds
 
 __all__ = [
     "Agent",
@@ -74,6 +79,24 @@ AgentId = Annotated[
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PLAIN)]
 InstanceId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PLAIN)]
 _MAX_COUNT = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+
+
+def _spelled(value: Any) -> Any:
+    return seconds(value) if isinstance(value, str) else value
+
+
+Span = Annotated[
+    float,
+    BeforeValidator(_spelled),
+    Field(gt=0, le=LONGEST / SECOND, allow_inf_nan=False),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}],
+            "examples": ["2h", 7200],
+        }
+    ),
+]
+"""A time of so many seconds, written as a number or with a unit: `30s`, `15m`, `2h`, `90d`."""
 
 
 class Wire(BaseModel):
@@ -161,7 +184,11 @@ class HeartbeatAnswer(Wire):
 
 
 class Registration(Wire):
-    """An agent makes itself known without AgentKit."""
+    """An agent makes itself known without AgentKit.
+
+    `deregister_after` takes it out, as if on purpose, once all of its instances have been lost for
+    so long; in seconds, and written with a unit too.
+    """
 
     agent_id: AgentId | None = None
     agent_name: Name
@@ -172,6 +199,7 @@ class Registration(Wire):
     )
     instance_id: InstanceId | None = None
     metadata: dict[str, Any] | None = None
+    deregister_after: Span | None = None
 
 
 class AgentStateView(Wire):
@@ -221,6 +249,7 @@ class Agent(Wire):
     contact_endpoint: str | None
     metadata: dict[str, Any] | None
     registered_at: Utc
+    deregister_after: float | None = None
     state: str
     details: dict[str, Any] | None
     timestamp: Utc
@@ -373,3 +402,4 @@ class AgentRecord(NamedTuple):
     registered_at: int
     deregistered_at: int | None
     instances: tuple[InstanceRecord, ...]
+    deregister_after: int | None = None

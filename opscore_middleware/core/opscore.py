@@ -142,6 +142,12 @@ class OpsCore:
         outcome = await self.store.deregister(agent_id, now=self._clock(), once=once)
         return outcome is ReportOutcome.ACCEPTED
 
+    async def deregister_overdue(self) -> Sequence[str]:
+        """Take out the agents that have been lost for as long as they wanted; return their ids."""
+        if self._mark is None:
+            return ()
+        return await self.store.deregister_overdue(mark=self._mark, now=self._clock())
+
     async def heartbeat(self, agent_id: str, beat: Heartbeat) -> HeartbeatAnswer:
         """Take an instance's sign of life, and tell it what Ops-Core knows of it.
 

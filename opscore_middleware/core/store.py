@@ -79,6 +79,13 @@ class Store(Protocol):
         """
         ...
 
+    async def deregister_overdue(self, *, mark: Watermark, now: int) -> Sequence[str]:
+        """Take out the agents that have been lost for as long as they wanted, and return their ids.
+
+        Which those are says `core.liveness.is_overdue`.
+        """
+        ...
+
     async def heartbeat(self, beat: StoredHeartbeat) -> HeartbeatOutcome:
         """Note that an instance lives, and return what is known of it.
 

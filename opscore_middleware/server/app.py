@@ -40,7 +40,7 @@ from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.loops import Pause, reconciliation, running, watch
 from opscore_middleware.server.metrics import Metrics
 from opscore_middleware.server.openapi import complete, is_complete, methods_of
-from opscore_middleware.server.retention import forgetting
+from opscore_middleware.server.retention import forgetting, taking_out
 from opscore_middleware.server.routes import (
     agents,
     events,
@@ -207,7 +207,11 @@ def _lifespan(settings: Settings, keys: KeyFile | None, pause: Pause) -> Lifespa
                 hub = Hub(opscore.store, backlog=settings.watch_backlog_bytes)
                 app.state.hub = hub
                 stack.callback(hub.close)
-                loops = {"watch": watch(opscore), "events": hub.loop()}
+                loops = {
+                    "watch": watch(opscore),
+                    "events": hub.loop(),
+                    "overdue": taking_out(opscore),
+                }
                 if settings.history_days is not None:
                     loops["history"] = forgetting(opscore, days=settings.history_days)
                 if keys is not None:

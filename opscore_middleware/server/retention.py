@@ -1,4 +1,4 @@
-"""What the server forgets by itself: old history, a little at a time."""
+"""What the server lets go of by itself: agents lost for long, and old history."""
 
 from __future__ import annotations
 
@@ -10,14 +10,26 @@ from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.loops import Loop
 
-__all__ = ["forgetting"]
+__all__ = ["forgetting", "taking_out"]
 
 log = get_logger(__name__)
 
 _BATCH: Final = 1000
 _DAY: Final = 86400 * SECOND
 _BREATH: Final = 0.2  # between two batches, in which reports are written
+_LOOK: Final = 10.0
 _ROUND: Final = 60.0
+
+
+def taking_out(opscore: OpsCore) -> Loop:
+    """Take out, now and then, the agents that have been lost for as long as they wanted."""
+
+    async def step() -> float:
+        for agent_id in await opscore.deregister_overdue():
+            log.info("agent_deregistered", agent_id=agent_id, reason="lost for deregisterAfter")
+        return _LOOK * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
+
+    return Loop(step, retry=_LOOK)
 
 
 def forgetting(opscore: OpsCore, *, days: float) -> Loop:

@@ -22,6 +22,7 @@ __all__ = [
     "crews_query",
     "headcount",
     "longest_silent_query",
+    "overdue_query",
 ]
 
 _FINISHED: Final = f"i.state = '{AgentState.FINISHED}'"
@@ -41,9 +42,12 @@ SQLITE: Final = Dialect("?", "", "group_concat(entry, ',')")
 POSTGRES: Final = Dialect("$", "opscore.", "string_agg(entry, ',' ORDER BY place)")
 
 
-def lost(dialect: Dialect, since: int, seen_at: int) -> str:
-    """Say that an instance `i` is lost; the parameters with these numbers are the watermark."""
-    silence = _silence(dialect, since, seen_at)
+def lost(dialect: Dialect, since: int, seen_at: int, *, longer: str = "0") -> str:
+    """Say that an instance `i` is lost; the parameters with these numbers are the watermark.
+
+    `longer` is for how long it must have been, in microseconds of SQL.
+    """
+    silence = f"({_silence(dialect, since, seen_at)} - {longer})"
     return (
         f"(i.interval IS NOT NULL AND NOT {_FINISHED}"
         f" AND {silence} > {LOST_AFTER} * i.interval"
@@ -92,6 +96,18 @@ def census_query(dialect: Dialect) -> str:
         JOIN {dialect.schema}agents AS a ON a.agent_key = i.agent_key
         WHERE a.deregistered_at IS NULL AND i.interval IS NOT NULL AND NOT {_FINISHED}
           AND NOT {lost(dialect, 1, 2)}"""  # noqa: S608 - made of constants
+
+
+def overdue_query(dialect: Dialect) -> str:
+    """Return what takes out who is overdue; its parameters are the watermark and now."""
+    unfinished = f"FROM {dialect.schema}instances AS i WHERE i.agent_key = a.agent_key"
+    long_lost = lost(dialect, 1, 2, longer="a.deregister_after")
+    return f"""
+        UPDATE {dialect.schema}agents AS a SET deregistered_at = {dialect.parameter}3
+        WHERE a.deregister_after IS NOT NULL AND a.deregistered_at IS NULL
+          AND EXISTS (SELECT 1 {unfinished} AND NOT {_FINISHED})
+          AND NOT EXISTS (SELECT 1 {unfinished} AND NOT {_FINISHED} AND NOT {long_lost})
+        RETURNING agent_id"""  # noqa: S608 - made of constants
 
 
 def longest_silent_query(dialect: Dialect) -> str:

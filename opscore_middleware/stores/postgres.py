@@ -129,6 +129,12 @@ class PostgresStore:
                 connection, agent_id=agent_id, now=self._clock(now), once=once
             )
 
+    async def deregister_overdue(self, *, mark: Watermark, now: int) -> Sequence[str]:
+        async with self._open().others.connection() as connection:
+            return await postgres_fleet.deregister_overdue(
+                connection, mark=mark, now=self._clock(now)
+            )
+
     async def heartbeat(self, beat: StoredHeartbeat) -> HeartbeatOutcome:
         heard = beat._replace(received_at=self._clock(beat.received_at))
         return await self._open().heartbeats.ask(heard)

@@ -20,7 +20,13 @@ from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Registered
 from opscore_middleware.stores.postgres_connections import Connection
 from opscore_middleware.stores.postgres_locks import REGISTRATION
-from opscore_middleware.stores.rows import agent_record, instance_record, stored_json, transition
+from opscore_middleware.stores.rows import (
+    agent_record,
+    instance_record,
+    stored_json,
+    stored_span,
+    transition,
+)
 
 __all__ = [
     "Senders",
@@ -75,6 +81,7 @@ async def register(
         stored_json(registration.capabilities),
         registration.contact_endpoint,
         stored_json(registration.metadata),
+        stored_span(registration.deregister_after),
         now,
     )
     if known:
@@ -190,19 +197,20 @@ _BY_NAME: Final = """
 
 _INSERT_AGENT: Final = """
     INSERT INTO opscore.agents (agent_name, version, capabilities, contact_endpoint, metadata,
-                                registered_at, updated_at, agent_id)
-    VALUES ($1, $2, $3, $4, $5, $6, $6, $7) RETURNING agent_key"""
+                                deregister_after, registered_at, updated_at, agent_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) RETURNING agent_key"""
 _UPDATE_AGENT: Final = """
     UPDATE opscore.agents SET
         agent_name = $1,
         version = $2,
         capabilities = $3,
-        contact_endpoint = CASE WHEN $8
+        contact_endpoint = CASE WHEN $9
             THEN coalesce(contact_endpoint, $4) ELSE coalesce($4, contact_endpoint) END,
         metadata = $5,
-        updated_at = $6,
+        deregister_after = $6,
+        updated_at = $7,
         deregistered_at = NULL
-    WHERE agent_key = $7"""
+    WHERE agent_key = $8"""
 # Not a registration, so `updated_at` stays: it says who was registered last under a name.
 _DEREGISTER: Final = """
     UPDATE opscore.agents SET deregistered_at = $1
@@ -220,7 +228,7 @@ _REGISTER_INSTANCE: Final = f"""
 # that runs while the next one adds some must get what it asked for.
 _SELECT: Final = """
     SELECT agent_id, agent_name, version, capabilities, contact_endpoint, metadata,
-           registered_at, deregistered_at,
+           registered_at, deregistered_at, deregister_after,
            coalesce((SELECT json_agg(i ORDER BY i.instance_key) FROM opscore.instances AS i
                      WHERE i.agent_key = agents.agent_key), '[]') AS instances
     FROM opscore.agents"""

@@ -13,13 +13,15 @@ from opscore_middleware.stores.fleet_sql import (
     crews_query,
     headcount,
     longest_silent_query,
+    overdue_query,
 )
 from opscore_middleware.stores.postgres_connections import Connection
 
-__all__ = ["census", "count_fleet"]
+__all__ = ["census", "count_fleet", "deregister_overdue"]
 
 _CENSUS: Final = census_query(POSTGRES)
 _CREWS: Final = crews_query(POSTGRES)
+_OVERDUE: Final = overdue_query(POSTGRES)
 _SILENT: Final = longest_silent_query(POSTGRES)
 
 
@@ -27,6 +29,11 @@ async def census(connection: Connection, *, before: Watermark, mark: Watermark) 
     """Keep `core.store.Store.census`'s promise."""
     (row,) = await connection.fetch(_CENSUS, *before, *mark)
     return Census(*row)
+
+
+async def deregister_overdue(connection: Connection, *, mark: Watermark, now: int) -> list[str]:
+    """Keep `core.store.Store.deregister_overdue`'s promise."""
+    return [row["agent_id"] for row in await connection.fetch(_OVERDUE, *mark, now)]
 
 
 async def count_fleet(connection: Connection, *, mark: Watermark) -> Headcount:

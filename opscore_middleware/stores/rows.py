@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from pydantic_core import to_json
 
-from opscore_middleware.core.clock import from_micros
+from opscore_middleware.core.clock import SECOND, from_micros
 from opscore_middleware.core.models import AgentRecord, InstanceRecord, Transition
 from opscore_middleware.core.sessions import Session, SessionState
 from opscore_middleware.core.watch import EventRecord
@@ -22,6 +22,7 @@ __all__ = [
     "instance_record",
     "session",
     "stored_json",
+    "stored_span",
     "transition",
 ]
 
@@ -33,6 +34,11 @@ class Row(Protocol):
     """A row whose columns are read by name, as `sqlite3.Row` and `asyncpg.Record` are."""
 
     def __getitem__(self, column: str, /) -> Any: ...
+
+
+def stored_span(seconds: float | None) -> int | None:
+    """Return a time in seconds as the microseconds that a database keeps, at least one."""
+    return None if seconds is None else max(1, round(seconds * SECOND))
 
 
 def stored_json(value: Any) -> str | None:
@@ -59,6 +65,7 @@ def agent_record(row: Row, instances: Iterable[InstanceRecord]) -> AgentRecord:
         metadata=row["metadata"],
         registered_at=row["registered_at"],
         deregistered_at=row["deregistered_at"],
+        deregister_after=row["deregister_after"],
         instances=tuple(instances),
     )
 

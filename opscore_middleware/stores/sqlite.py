@@ -101,6 +101,11 @@ class SqliteStore:
             partial(sqlite_agents.deregister, agent_id=agent_id, now=now, once=once)
         )
 
+    async def deregister_overdue(self, *, mark: Watermark, now: int) -> Sequence[str]:
+        return await self._open_writer().run(
+            partial(sqlite_fleet.deregister_overdue, mark=mark, now=now)
+        )
+
     async def heartbeat(self, beat: StoredHeartbeat) -> HeartbeatOutcome:
         return await self._open_writer().run(partial(sqlite_liveness.heartbeat, beat=beat))
 

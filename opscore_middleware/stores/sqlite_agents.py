@@ -17,7 +17,7 @@ from opscore_middleware.core.models import (
 )
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Registered
-from opscore_middleware.stores.rows import agent_records, stored_json, transition
+from opscore_middleware.stores.rows import agent_records, stored_json, stored_span, transition
 
 __all__ = ["deregister", "get_agent", "history", "list_agents", "register"]
 
@@ -43,6 +43,7 @@ def register(
         "contact_endpoint": registration.contact_endpoint,
         "of_instance": registration.instance_id is not None,
         "metadata": stored_json(registration.metadata),
+        "deregister_after": stored_span(registration.deregister_after),
         "now": now,
     }
     if known:
@@ -147,9 +148,9 @@ _BY_NAME: Final = """
 
 _INSERT_AGENT: Final = """
     INSERT INTO agents (agent_id, agent_name, version, capabilities, contact_endpoint, metadata,
-                        registered_at, updated_at)
+                        deregister_after, registered_at, updated_at)
     VALUES (:agent_id, :agent_name, :version, :capabilities, :contact_endpoint, :metadata,
-            :now, :now)"""
+            :deregister_after, :now, :now)"""
 _UPDATE_AGENT: Final = """
     UPDATE agents SET
         agent_name = :agent_name,
@@ -159,6 +160,7 @@ _UPDATE_AGENT: Final = """
             THEN ifnull(contact_endpoint, :contact_endpoint)
             ELSE ifnull(:contact_endpoint, contact_endpoint) END,
         metadata = :metadata,
+        deregister_after = :deregister_after,
         updated_at = :now,
         deregistered_at = NULL
     WHERE agent_key = :agent_key"""

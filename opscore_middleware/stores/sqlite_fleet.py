@@ -14,18 +14,25 @@ from opscore_middleware.stores.fleet_sql import (
     crews_query,
     headcount,
     longest_silent_query,
+    overdue_query,
 )
 
-__all__ = ["census", "count_fleet"]
+__all__ = ["census", "count_fleet", "deregister_overdue"]
 
 _CENSUS: Final = census_query(SQLITE)
 _CREWS: Final = crews_query(SQLITE)
+_OVERDUE: Final = overdue_query(SQLITE)
 _SILENT: Final = longest_silent_query(SQLITE)
 
 
 def census(connection: sqlite3.Connection, *, before: Watermark, mark: Watermark) -> Census:
     """Keep `core.store.Store.census`'s promise."""
     return Census(*connection.execute(_CENSUS, before + mark).fetchone())
+
+
+def deregister_overdue(connection: sqlite3.Connection, *, mark: Watermark, now: int) -> list[str]:
+    """Keep `core.store.Store.deregister_overdue`'s promise within the open transaction."""
+    return [agent_id for (agent_id,) in connection.execute(_OVERDUE, (*mark, now)).fetchall()]
 
 
 def count_fleet(connection: sqlite3.Connection, *, mark: Watermark) -> Headcount:

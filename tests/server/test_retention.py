@@ -51,3 +51,37 @@ def test_transitions_older_than_it_is_told_are_forgotten(
         assert client.get("/v1/opscore/agents/a").json()["instances"][0]["sequence"] == 1501
     forgotten = [r.__dict__["transitions"] for r in caplog.records if r.message.endswith("gotten")]
     assert sum(forgotten) == 1501 - kept
+
+
+def test_an_agent_that_is_lost_for_as_long_as_it_said_is_taken_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "opscore_middleware")
+    clock = MovedClock(NOW)
+
+    async def a_second(seconds: float) -> None:
+        clock.move(1)
+        await checkpoint()
+
+    settings = Settings.resolve(database_url="sqlite:///:memory:")
+    with TestClient(create_app(settings, clock=clock, pause=a_second)) as client:
+        register(client, "a", agentId="a", deregisterAfter="1m")
+        register(client, "b", agentId="b")
+        assert client.get("/v1/opscore/agents/a").json()["deregisterAfter"] == 60
+        assert client.get("/v1/opscore/agents/b").json()["deregisterAfter"] is None
+        beat = {"instanceId": "i", "state": "idle", "sequence": 1, "intervalSeconds": 5}
+        for agent_id in ("a", "b"):
+            client.post(f"/v1/opscore/agent/{agent_id}/heartbeat", json=beat)
+        wait_until(lambda: client.get("/v1/opscore/agents/a").status_code == 410)
+        assert client.get("/v1/opscore/agents/b").status_code == 200
+    out = [r.__dict__ for r in caplog.records if r.message == "agent_deregistered"]
+    assert [(event["agent_id"], event["reason"]) for event in out] == [
+        ("a", "lost for deregisterAfter")
+    ]
+
+
+@pytest.mark.parametrize("span", ["soon", 0, -5, "0s", "999999d"])
+def test_a_span_that_is_none_is_refused(client: TestClient, span: object) -> None:
+    body = {"agentName": "a", "deregisterAfter": span}
+    answer = client.post("/v1/opscore/agents", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from opscore_middleware.errors import ConfigurationError
@@ -25,6 +27,10 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "OPSCORE_EXTRA_STATES": "Paused, throttled,",
         "OPSCORE_MAX_BODY_BYTES": "2048",
         "OPSCORE_MAX_BATCH_BYTES": "4096",
+        "OPSCORE_MAX_PENDING": "7",
+        "OPSCORE_API_KEYS_FILE": "keys.toml",
+        "OPSCORE_METRICS_PUBLIC": "1",
+        "OPSCORE_HISTORY_DAYS": "1.5",
         "LOG_LEVEL": "warning",
         "LOG_FORMAT": "JSON",
     }.items():
@@ -34,6 +40,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     assert settings.api_key.get_secret_value() == "open-sesame"
     assert settings.extra_states == {"paused", "throttled"}
     assert (settings.max_body_bytes, settings.max_batch_bytes) == (2048, 4096)
+    assert (settings.max_pending, settings.metrics_public) == (7, True)
+    assert (settings.api_keys_file, settings.history_days) == (Path("keys.toml"), 1.5)
     assert (settings.log_level, settings.log_format) == ("WARNING", "json")
     assert "open-sesame" not in repr(settings)
 
@@ -45,6 +53,10 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         ("OPSCORE_PORT", "65536"),
         ("OPSCORE_MAX_BODY_BYTES", "-1"),
         ("OPSCORE_MAX_BODY_BYTES", "1 MB"),
+        ("OPSCORE_MAX_PENDING", "0"),
+        ("OPSCORE_METRICS_PUBLIC", "perhaps"),
+        ("OPSCORE_HISTORY_DAYS", "0"),
+        ("OPSCORE_HISTORY_DAYS", "inf"),
         ("OPSCORE_EXTRA_STATES", "not a word"),
         ("OPSCORE_EXTRA_STATES", "idle"),
         ("LOG_LEVEL", "LOUD"),

@@ -165,7 +165,7 @@ async def everything(store: Store, *, like: dict[str, Any]) -> dict[str, Any]:
     return {
         "agents": [
             {
-                **agent._asdict(),
+                **{f: agent._asdict()[f] for f in like["agents"][0]},
                 "capabilities": list(agent.capabilities),
                 "instances": [{f: i._asdict()[f] for f in fields} for i in agent.instances],
             }
