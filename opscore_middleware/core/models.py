@@ -47,6 +47,7 @@ __all__ = [
     "Query",
     "Registration",
     "ReportOutcome",
+    "Span",
     "StateAccepted",
     "StateReport",
     "StoredHeartbeat",

@@ -287,6 +287,16 @@ class OpsCore:
         event_id = await self.store.last_event_id()
         return WatchedState(**dict(await self.agent_state(agent_id)), event_id=event_id)
 
+    async def forget_instances(self, *, keep: int) -> int:
+        """Let go of instances that were finished or lost for longer than `keep`, in microseconds.
+
+        Returns how many.
+        """
+        if self._mark is None:
+            return 0
+        now = self._clock()
+        return await self.store.forget_instances(mark=self._mark, before=now - keep, now=now)
+
     async def prune_history(self, *, keep: int, limit: int = 1000) -> int:
         """Forget transitions that were received longer ago than `keep`, in microseconds.
 

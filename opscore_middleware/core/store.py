@@ -169,6 +169,15 @@ class Store(Protocol):
         """Return the highest id that an event was ever given, 0 when none was."""
         ...
 
+    async def forget_instances(self, *, mark: Watermark, before: int, now: int) -> int:
+        """Let go of instances not heard of since `before`: finished ones and lost ones.
+
+        They show no more, until they are heard of again; their history stays. An agent keeps the
+        one that it was heard of through last, since its state is taken from there. Returns how
+        many were let go of.
+        """
+        ...
+
     async def prune_history(self, *, before: int, limit: int) -> int:
         """Delete events that were received before a time, the oldest first; return how many.
 

@@ -40,7 +40,7 @@ from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.loops import Pause, reconciliation, running, watch
 from opscore_middleware.server.metrics import Metrics
 from opscore_middleware.server.openapi import complete, is_complete, methods_of
-from opscore_middleware.server.retention import forgetting, taking_out
+from opscore_middleware.server.retention import forgetting, letting_go, taking_out
 from opscore_middleware.server.routes import (
     agents,
     events,
@@ -211,6 +211,7 @@ def _lifespan(settings: Settings, keys: KeyFile | None, pause: Pause) -> Lifespa
                     "watch": watch(opscore),
                     "events": hub.loop(),
                     "overdue": taking_out(opscore),
+                    "instances": letting_go(opscore, retention=settings.instance_retention),
                 }
                 if settings.history_days is not None:
                     loops["history"] = forgetting(opscore, days=settings.history_days)

@@ -1,4 +1,4 @@
-"""What the server lets go of by itself: agents lost for long, and old history."""
+"""What the server lets go of by itself: what was lost or over for long, old history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.loops import Loop
 
-__all__ = ["forgetting", "taking_out"]
+__all__ = ["forgetting", "letting_go", "taking_out"]
 
 log = get_logger(__name__)
 
@@ -30,6 +30,18 @@ def taking_out(opscore: OpsCore) -> Loop:
         return _LOOK * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
 
     return Loop(step, retry=_LOOK)
+
+
+def letting_go(opscore: OpsCore, *, retention: float) -> Loop:
+    """Let go, each minute, of instances finished or lost for so many seconds."""
+    keep = round(retention * SECOND)
+
+    async def step() -> float:
+        if count := await opscore.forget_instances(keep=keep):
+            log.info("instances_forgotten", instances=count)
+        return _ROUND * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
+
+    return Loop(step, retry=_ROUND)
 
 
 def forgetting(opscore: OpsCore, *, days: float) -> Loop:

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from opscore_middleware.core.lifecycle import check_extra_states
+from opscore_middleware.core.models import Span
 from opscore_middleware.errors import ConfigurationError
 from opscore_middleware.protocol.address import base_url
 from opscore_middleware.protocol.credentials import checked_key
@@ -50,6 +51,7 @@ class Settings(BaseSettings):
     max_batch_bytes: int = Field(default=8 * MIB, ge=1024)
     max_pending: int = Field(default=4096, ge=1)
     metrics_public: bool = False
+    instance_retention: Span = 86400.0
     history_days: float | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
     watch_heartbeat: float = Field(default=15, ge=0.1, le=30)
     watch_backlog_bytes: int = Field(default=4 * MIB, ge=64 * 1024)

@@ -12,7 +12,7 @@ from opscore_middleware.core.fleet import Crew, Headcount, Member, Unseen
 from opscore_middleware.core.liveness import DEAF_AFTER, LATE_AFTER, LATE_GRACE, LOST_AFTER
 from opscore_middleware.core.models import Liveness
 from opscore_middleware.core.states import AgentState
-from opscore_middleware.stores.rows import NO_INSTANCE
+from opscore_middleware.stores.rows import NO_INSTANCE, PRESENT
 
 __all__ = [
     "POSTGRES",
@@ -20,6 +20,7 @@ __all__ = [
     "Dialect",
     "census_query",
     "crews_query",
+    "forget_query",
     "headcount",
     "longest_silent_query",
     "overdue_query",
@@ -78,7 +79,8 @@ def crews_query(dialect: Dialect) -> str:
                        row_number() OVER (ORDER BY a.agent_key, i.last_seen_at, i.instance_key)
                            AS place
                 FROM {dialect.schema}agents AS a
-                LEFT JOIN {dialect.schema}instances AS i ON i.agent_key = a.agent_key
+                LEFT JOIN {dialect.schema}instances AS i
+                    ON i.agent_key = a.agent_key AND {PRESENT}
                 WHERE a.deregistered_at IS NULL
                 ORDER BY a.agent_key, i.last_seen_at, i.instance_key) AS entries
             GROUP BY agent_key) AS crews
@@ -95,12 +97,14 @@ def census_query(dialect: Dialect) -> str:
         FROM {dialect.schema}instances AS i
         JOIN {dialect.schema}agents AS a ON a.agent_key = i.agent_key
         WHERE a.deregistered_at IS NULL AND i.interval IS NOT NULL AND NOT {_FINISHED}
-          AND NOT {lost(dialect, 1, 2)}"""  # noqa: S608 - made of constants
+          AND {PRESENT} AND NOT {lost(dialect, 1, 2)}"""  # noqa: S608 - made of constants
 
 
 def overdue_query(dialect: Dialect) -> str:
     """Return what takes out who is overdue; its parameters are the watermark and now."""
-    unfinished = f"FROM {dialect.schema}instances AS i WHERE i.agent_key = a.agent_key"
+    unfinished = (
+        f"FROM {dialect.schema}instances AS i WHERE i.agent_key = a.agent_key AND {PRESENT}"
+    )
     long_lost = lost(dialect, 1, 2, longer="a.deregister_after")
     return f"""
         UPDATE {dialect.schema}agents AS a SET deregistered_at = {dialect.parameter}3
@@ -110,6 +114,22 @@ def overdue_query(dialect: Dialect) -> str:
         RETURNING agent_id"""  # noqa: S608 - made of constants
 
 
+def forget_query(dialect: Dialect) -> str:
+    """Return what lets go of old instances; its parameters are the watermark, before and now."""
+    before, now = (f"{dialect.parameter}{n}" for n in (3, 4))
+    return f"""
+        UPDATE {dialect.schema}instances AS i SET forgotten_at = {now}
+        WHERE i.last_seen_at < {before} AND {PRESENT}
+          AND ({_FINISHED} OR {lost(dialect, 1, 2)})
+          AND (i.state = '{AgentState.UNKNOWN}' OR EXISTS (
+              SELECT 1 FROM {dialect.schema}instances AS later
+              WHERE later.agent_key = i.agent_key
+                AND (later.instance_id <> '{NO_INSTANCE}' OR i.instance_id = '{NO_INSTANCE}')
+                AND later.state <> '{AgentState.UNKNOWN}'
+                AND (later.last_seen_at, later.instance_key) > (i.last_seen_at, i.instance_key)))
+        RETURNING instance_key"""  # noqa: S608 - made of constants
+
+
 def longest_silent_query(dialect: Dialect) -> str:
     """Return the query for who was heard of longest ago, of those that send heartbeats."""
     return f"""
@@ -117,6 +137,7 @@ def longest_silent_query(dialect: Dialect) -> str:
         FROM {dialect.schema}instances AS i
         JOIN {dialect.schema}agents AS a ON a.agent_key = i.agent_key
         WHERE a.deregistered_at IS NULL AND i.interval IS NOT NULL AND NOT {_FINISHED}
+          AND {PRESENT}
         ORDER BY i.last_seen_at, i.instance_key LIMIT 1"""  # noqa: S608 - made of constants
 
 

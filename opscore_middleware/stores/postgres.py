@@ -205,6 +205,12 @@ class PostgresStore:
     async def wait_for_events(self, timeout: float) -> None:
         await self._open().listener.wait(timeout)
 
+    async def forget_instances(self, *, mark: Watermark, before: int, now: int) -> int:
+        async with self._open().others.connection() as connection:
+            return await postgres_fleet.forget_instances(
+                connection, mark=mark, before=self._clock(before), now=self._clock(now)
+            )
+
     async def prune_history(self, *, before: int, limit: int) -> int:
         async with self._open().others.connection() as connection:
             return await postgres_events.prune(connection, before=self._clock(before), limit=limit)

@@ -21,6 +21,7 @@ from opscore_middleware.core.store import Registered
 from opscore_middleware.stores.postgres_connections import Connection
 from opscore_middleware.stores.postgres_locks import REGISTRATION
 from opscore_middleware.stores.rows import (
+    PRESENT,
     agent_record,
     instance_record,
     stored_json,
@@ -226,12 +227,12 @@ _REGISTER_INSTANCE: Final = f"""
 
 # An agent and its instances of one moment, in one statement. Columns are named, since a release
 # that runs while the next one adds some must get what it asked for.
-_SELECT: Final = """
+_SELECT: Final = f"""
     SELECT agent_id, agent_name, version, capabilities, contact_endpoint, metadata,
            registered_at, deregistered_at, deregister_after,
            coalesce((SELECT json_agg(i ORDER BY i.instance_key) FROM opscore.instances AS i
-                     WHERE i.agent_key = agents.agent_key), '[]') AS instances
-    FROM opscore.agents"""
+                     WHERE i.agent_key = agents.agent_key AND {PRESENT}), '[]') AS instances
+    FROM opscore.agents"""  # noqa: S608 - made of constants
 
 _LAST_EVENT: Final = 2**63 - 1
 _HISTORY: Final = """

@@ -11,16 +11,18 @@ from opscore_middleware.stores.fleet_sql import (
     POSTGRES,
     census_query,
     crews_query,
+    forget_query,
     headcount,
     longest_silent_query,
     overdue_query,
 )
 from opscore_middleware.stores.postgres_connections import Connection
 
-__all__ = ["census", "count_fleet", "deregister_overdue"]
+__all__ = ["census", "count_fleet", "deregister_overdue", "forget_instances"]
 
 _CENSUS: Final = census_query(POSTGRES)
 _CREWS: Final = crews_query(POSTGRES)
+_FORGET: Final = forget_query(POSTGRES)
 _OVERDUE: Final = overdue_query(POSTGRES)
 _SILENT: Final = longest_silent_query(POSTGRES)
 
@@ -34,6 +36,13 @@ async def census(connection: Connection, *, before: Watermark, mark: Watermark) 
 async def deregister_overdue(connection: Connection, *, mark: Watermark, now: int) -> list[str]:
     """Keep `core.store.Store.deregister_overdue`'s promise."""
     return [row["agent_id"] for row in await connection.fetch(_OVERDUE, *mark, now)]
+
+
+async def forget_instances(
+    connection: Connection, *, mark: Watermark, before: int, now: int
+) -> int:
+    """Keep `core.store.Store.forget_instances`'s promise."""
+    return len(await connection.fetch(_FORGET, *mark, before, now))
 
 
 async def count_fleet(connection: Connection, *, mark: Watermark) -> Headcount:

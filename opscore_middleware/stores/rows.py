@@ -15,6 +15,7 @@ from opscore_middleware.core.watch import EventRecord
 
 __all__ = [
     "NO_INSTANCE",
+    "PRESENT",
     "Row",
     "agent_record",
     "agent_records",
@@ -28,6 +29,10 @@ __all__ = [
 
 NO_INSTANCE: Final = ""
 """What a database keeps as the instance id of reports that name none."""
+
+
+PRESENT: Final = "(i.forgotten_at IS NULL OR i.last_seen_at > i.forgotten_at)"
+"""Says of an instance `i` that it shows, in the SQL of every store."""
 
 
 class Row(Protocol):

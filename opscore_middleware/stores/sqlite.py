@@ -176,6 +176,11 @@ class SqliteStore:
         # One process writes to the file, so what it has committed is all there is.
         await self._bell.wait(timeout)
 
+    async def forget_instances(self, *, mark: Watermark, before: int, now: int) -> int:
+        return await self._open_writer().run(
+            partial(sqlite_fleet.forget_instances, mark=mark, before=before, now=now)
+        )
+
     async def prune_history(self, *, before: int, limit: int) -> int:
         return await self._open_writer().run(
             partial(sqlite_events.prune, before=before, limit=limit)

@@ -17,7 +17,13 @@ from opscore_middleware.core.models import (
 )
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Registered
-from opscore_middleware.stores.rows import agent_records, stored_json, stored_span, transition
+from opscore_middleware.stores.rows import (
+    PRESENT,
+    agent_records,
+    stored_json,
+    stored_span,
+    transition,
+)
 
 __all__ = ["deregister", "get_agent", "history", "list_agents", "register"]
 
@@ -176,9 +182,10 @@ _REGISTER_INSTANCE: Final = """
         last_seen_at = max(last_seen_at, excluded.last_seen_at),
         contact_endpoint = ifnull(excluded.contact_endpoint, contact_endpoint)"""
 
-_INSTANCES: Final = """
-    SELECT * FROM instances WHERE agent_key IN (SELECT value FROM json_each(?))
-    ORDER BY instance_key"""
+_INSTANCES: Final = f"""
+    SELECT * FROM instances AS i
+    WHERE agent_key IN (SELECT value FROM json_each(?)) AND {PRESENT}
+    ORDER BY instance_key"""  # noqa: S608 - made of constants
 
 _LAST_EVENT: Final = 2**63 - 1
 _HISTORY: Final = """

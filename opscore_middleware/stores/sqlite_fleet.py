@@ -12,15 +12,17 @@ from opscore_middleware.stores.fleet_sql import (
     SQLITE,
     census_query,
     crews_query,
+    forget_query,
     headcount,
     longest_silent_query,
     overdue_query,
 )
 
-__all__ = ["census", "count_fleet", "deregister_overdue"]
+__all__ = ["census", "count_fleet", "deregister_overdue", "forget_instances"]
 
 _CENSUS: Final = census_query(SQLITE)
 _CREWS: Final = crews_query(SQLITE)
+_FORGET: Final = forget_query(SQLITE)
 _OVERDUE: Final = overdue_query(SQLITE)
 _SILENT: Final = longest_silent_query(SQLITE)
 
@@ -33,6 +35,13 @@ def census(connection: sqlite3.Connection, *, before: Watermark, mark: Watermark
 def deregister_overdue(connection: sqlite3.Connection, *, mark: Watermark, now: int) -> list[str]:
     """Keep `core.store.Store.deregister_overdue`'s promise within the open transaction."""
     return [agent_id for (agent_id,) in connection.execute(_OVERDUE, (*mark, now)).fetchall()]
+
+
+def forget_instances(
+    connection: sqlite3.Connection, *, mark: Watermark, before: int, now: int
+) -> int:
+    """Keep `core.store.Store.forget_instances`'s promise within the open transaction."""
+    return len(connection.execute(_FORGET, (*mark, before, now)).fetchall())
 
 
 def count_fleet(connection: sqlite3.Connection, *, mark: Watermark) -> Headcount:

@@ -85,3 +85,24 @@ def test_a_span_that_is_none_is_refused(client: TestClient, span: object) -> Non
     body = {"agentName": "a", "deregisterAfter": span}
     answer = client.post("/v1/opscore/agents", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+
+
+def test_instances_that_are_over_for_long_show_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "opscore_middleware")
+    clock = MovedClock(NOW)
+    settings = Settings.resolve(database_url="sqlite:///:memory:", instance_retention="2h")
+    with TestClient(create_app(settings, clock=clock, pause=soon)) as client:
+        register(client, "a", agentId="a")
+
+        def shown() -> list[str]:
+            agent = client.get("/v1/opscore/agents/a").json()
+            return [instance["instanceId"] for instance in agent["instances"]]
+
+        for instance, state in (("old", "finished"), ("new", "idle")):
+            report = report_of("a", state, instanceId=instance)
+            client.post("/v1/opscore/agent/a/state", json=report)
+        clock.move(2 * 3600)
+        assert shown() == ["old", "new"]
+        clock.move(1)
+        wait_until(lambda: shown() == ["new"])
+    assert [r.__dict__["instances"] for r in caplog.records if r.message[:9] == "instances"] == [1]
