@@ -155,9 +155,9 @@ class Store(Protocol):
     ) -> Sequence[EventRecord]:
         """List the events of all agents, or of one, whose ids are above `after`, by id.
 
-        At most `limit` of them, and fewer where their details come to more than `max_size`
-        characters, but never none where there is one. Ids become visible in their order: whoever
-        has seen one will find no new one below it. Ids may be left out.
+        At most `limit` of them, and none after the one whose details bring them to `max_size`
+        characters; so fewer than that, and smaller, are all there are. Ids become visible in their
+        order: whoever has seen one will find no new one below it. Ids may be left out.
         """
         ...
 

@@ -16,7 +16,7 @@ __all__ = ["LIMIT", "MAX_SIZE", "Batch", "Pages"]
 LIMIT: Final = 500
 """How many events are read at once; to encode them holds up the loop for two milliseconds."""
 MAX_SIZE: Final = 256 * 1024
-"""How many characters of details are read at once, but for a single event that has more."""
+"""With how many characters of details a reading ends."""
 _KEPT: Final = 16
 
 _ANY: Final = Wanted()
@@ -39,7 +39,8 @@ class Batch:
     @property
     def is_full(self) -> bool:
         """Whether there may have been more to read."""
-        return len(self._blocks) >= LIMIT or sum(map(len, self._blocks)) >= MAX_SIZE
+        size = sum(len(event.details or "") for event in self._events)
+        return len(self._events) >= LIMIT or size >= MAX_SIZE
 
     def chunk(self, wanted: Wanted) -> bytes:
         """Return the events that are wanted, as they are sent; empty where there are none."""

@@ -52,7 +52,7 @@ async def prune(connection: Connection, *, before: int, limit: int) -> int:
 
 
 def _page(condition: str) -> str:
-    """Return the SQL for a page of events, which ends before its details grow too large."""
+    """Return the SQL for a page of events, which ends where its details have grown too large."""
     return f"""
         WITH page AS (
             SELECT e.event_id, e.sequence, e.state, e.details, e.timestamp, e.received_at,
@@ -63,11 +63,10 @@ def _page(condition: str) -> str:
             WHERE e.event_id > $1 AND {condition}
             ORDER BY e.event_id LIMIT $2
         ), measured AS (
-            SELECT page.*, row_number() OVER up_to AS place,
-                   sum(coalesce(length(details), 0)) OVER up_to AS size
-            FROM page WINDOW up_to AS (ORDER BY event_id)
+            SELECT page.*, sum(coalesce(length(details), 0)) OVER (ORDER BY event_id) AS size
+            FROM page
         )
-        SELECT * FROM measured WHERE place = 1 OR size <= $3 ORDER BY event_id
+        SELECT * FROM measured WHERE size - coalesce(length(details), 0) < $3 ORDER BY event_id
         """  # noqa: S608 - made of constants
 
 

@@ -27,11 +27,11 @@ def events(
     found: list[EventRecord] = []
     size = 0
     for row in rows:
+        found.append(event_record(row))
         size += len(row["details"] or "")
-        if found and size > max_size:
+        if size >= max_size:
             rows.close()
             break
-        found.append(event_record(row))
     return found
 
 

@@ -71,14 +71,13 @@ async def test_events_of_one_agent_are_those_of_its_history(store: Store) -> Non
     assert await store.events(after=0, limit=2, max_size=LARGE, agent_id="nobody") == []
 
 
-async def test_a_page_ends_before_its_details_grow_too_large_but_is_never_empty(
-    store: Store,
-) -> None:
+async def test_a_page_ends_with_the_event_that_makes_it_large_enough(store: Store) -> None:
     await add(store)
     details = json.dumps({"text": "x" * 100})
     await store.apply_reports([said(sequence=n + 1, details=details) for n in range(4)])
     ids = await read(store)
     assert await read(store, size=2 * len(details)) == ids[:2]
+    assert await read(store, size=2 * len(details) + 1) == ids[:3]
     assert await read(store, size=1) == ids[:1]
 
 
