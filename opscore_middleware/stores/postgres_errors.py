@@ -15,6 +15,8 @@ DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, 
 
 _Remedies = tuple[tuple[type[Exception], str], ...]
 
+_POOLED: Final = "name the server itself, or a pooler that keeps a connection for each client"
+
 # What no waiting mends, since the address is wrong, or what may be done there.
 _SETTINGS: Final[_Remedies] = (
     (asyncpg.InvalidPasswordError, "check user and password"),
@@ -30,6 +32,8 @@ _SETTINGS: Final[_Remedies] = (
     (asyncpg.UndefinedObjectError, "check the address's options"),
     (asyncpg.CantChangeRuntimeParamError, "check the address's options"),
     (asyncpg.ClientConfigurationError, "check the address and its options"),
+    (asyncpg.InvalidSQLStatementNameError, _POOLED),
+    (asyncpg.DuplicatePreparedStatementError, _POOLED),
 )
 
 # What may be over by itself, or once somebody has seen to it.

@@ -15,7 +15,7 @@ from opscore_middleware.stores.postgres_listener import CHANNEL
 from opscore_middleware.stores.postgres_locks import EVENTS
 from opscore_middleware.stores.rows import NO_INSTANCE
 
-__all__ = ["Asked", "ReportWriter"]
+__all__ = ["BEGIN", "Asked", "ReportWriter"]
 
 Outcomes = list[ReportOutcome]
 
@@ -93,9 +93,9 @@ async def _commit(connection: Connection, reports: Sequence[Reporting]) -> list[
     if not reports:
         return []
     first, *others = (_columns(changes) for changes in rounds(reports))
-    # Each trip to the server is worth saving: what gives back no rows travels together.
-    await connection.execute(_BEGIN)
     try:
+        # Each trip to the server is worth saving: what gives back no rows travels together.
+        await connection.execute(BEGIN)
         rows = await connection.fetch(_WRITE, *first, *_events(reports))
         for changes in others:
             await connection.execute(_CHANGE, *changes)
@@ -134,10 +134,10 @@ def _events(reports: Sequence[Reporting]) -> tuple[Sequence[object], ...]:
     )
 
 
-# A replica that stops in the middle keeps the others from writing no longer than this.
-_BEGIN: Final = f"""
+BEGIN: Final = f"""
     BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s';
     SELECT pg_advisory_xact_lock({EVENTS})"""
+"""Begins a commit of events; one that freezes then keeps others from theirs for ten seconds."""
 _COMMIT: Final = f"NOTIFY {CHANNEL}; COMMIT"
 
 # An instance's current state is replaced by a report with a higher sequence than any before; by one

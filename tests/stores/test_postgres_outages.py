@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -13,6 +15,7 @@ from opscore_middleware.core.models import ReportOutcome
 from opscore_middleware.core.store import Store, WakingStore
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores import open_store
+from opscore_middleware.stores.postgres_reports import BEGIN
 from tests.stores.support import add, instances, said, told
 from tests.stores.test_heartbeats import beat
 from tests.support.cutting import Cut, CuttableWay, cuttable_way
@@ -174,6 +177,18 @@ async def test_a_server_killed_under_load_has_all_that_was_answered_and_nothing_
     for name, instance in (await instances(stores[1])).items():
         assert instance.sequence == kept[name][-1]
     await asyncio.gather(*(store.close() for store in stores))
+
+
+@pytest.mark.soak
+async def test_a_replica_frozen_in_the_middle_of_a_commit_holds_others_up_for_ten_seconds(
+    store: Store, server: PostgresServer
+) -> None:
+    frozen = await asyncpg.connect(server.local_url)
+    await frozen.execute(BEGIN)
+    began = time.monotonic()
+    assert await store.apply_reports([said(sequence=1)]) == [ACCEPTED]
+    assert 9 < time.monotonic() - began < 12
+    frozen.terminate()
 
 
 class Caller:
