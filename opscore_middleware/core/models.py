@@ -14,16 +14,13 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
-    WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
 
-from opscore_middleware.core.clock import SECOND
-from opscore_middleware.core.durations import LONGEST, seconds
+from opscore_middleware.core.durations import Span
 
 __all__ = [
     "Agent",
@@ -47,7 +44,6 @@ __all__ = [
     "Query",
     "Registration",
     "ReportOutcome",
-    "Span",
     "StateAccepted",
     "StateReport",
     "StoredHeartbeat",
@@ -80,24 +76,6 @@ AgentId = Annotated[
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PLAIN)]
 InstanceId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PLAIN)]
 _MAX_COUNT = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
-
-
-def _spelled(value: Any) -> Any:
-    return seconds(value) if isinstance(value, str) else value
-
-
-Span = Annotated[
-    float,
-    BeforeValidator(_spelled),
-    Field(gt=0, le=LONGEST / SECOND, allow_inf_nan=False),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}],
-            "examples": ["2h", 7200],
-        }
-    ),
-]
-"""A time of so many seconds, written as a number or with a unit: `30s`, `15m`, `2h`, `90d`."""
 
 
 class Wire(BaseModel):

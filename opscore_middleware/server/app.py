@@ -144,12 +144,7 @@ def create_app(
         settings=settings,
         opscore=opscore,
         guard=_guard(settings, keys, clock),
-        webhook=Webhook(
-            opscore,
-            secrets=settings.webhook_secrets,
-            insecure=settings.webhook_insecure,
-            clock=clock,
-        ),
+        webhook=_webhook(settings, opscore, clock),
         clock=clock,
         title="Ops-Core",
         description="Tracks the life of agents and hands them tasks.",
@@ -177,6 +172,15 @@ def _guard(settings: Settings, keys: KeyFile | None, clock: Clock) -> Guard:
         None if key is None else key.get_secret_value(),
         keys,
         open_paths={"/metrics"} if settings.metrics_public else (),
+        clock=clock,
+    )
+
+
+def _webhook(settings: Settings, opscore: OpsCore, clock: Clock) -> Webhook:
+    return Webhook(
+        opscore,
+        secrets=settings.webhook_secrets,
+        insecure=settings.webhook_insecure,
         clock=clock,
     )
 

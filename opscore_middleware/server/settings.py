@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from opscore_middleware.core.durations import Span
 from opscore_middleware.core.lifecycle import check_extra_states
-from opscore_middleware.core.models import Span
 from opscore_middleware.errors import ConfigurationError
 from opscore_middleware.protocol.address import base_url
 from opscore_middleware.protocol.credentials import checked_key

@@ -13,7 +13,6 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 import pytest
-from anyio.lowlevel import checkpoint
 
 from opscore_middleware.cli import main
 from opscore_middleware.client import OpsCoreClient
@@ -178,13 +177,9 @@ def test_sessions_are_listed_and_shown(opscore: Opscore, server: OpsCoreProcess)
 def test_an_agent_that_vanished_is_shown_as_lost(run: Opscore) -> None:
     clock = MovedClock()
 
-    async def pause(seconds: float) -> None:
-        clock.move(seconds)
-        await checkpoint()
-
     settings = Settings.resolve(database_url="sqlite:///:memory:")
     with (
-        served(create_app(settings, clock=clock, pause=pause)) as url,
+        served(create_app(settings, clock=clock, pause=clock.listen)) as url,
         OpsCoreClient(url) as client,
     ):
         agent_id = client.register_agent(Registration(agent_name="ghost")).agent_id

@@ -9,7 +9,6 @@ from contextlib import suppress
 
 import pytest
 import pytest_asyncio
-from anyio.lowlevel import checkpoint
 from starlette.testclient import TestClient
 
 from opscore_middleware.agentkit import AsyncAgentKit
@@ -130,11 +129,9 @@ async def test_a_step_that_hangs_is_cancelled_at_the_end() -> None:
 async def test_the_watch_loses_a_silent_agent_and_keeps_one_that_speaks() -> None:
     clock = MovedClock()
 
-    async def pause(seconds: float) -> None:
-        clock.move(seconds)
-        await checkpoint()
-
-    app = create_app(Settings.resolve(database_url="sqlite:///:memory:"), clock=clock, pause=pause)
+    app = create_app(
+        Settings.resolve(database_url="sqlite:///:memory:"), clock=clock, pause=clock.listen
+    )
     with TestClient(app) as client:
         beat = {"instanceId": "i", "state": "idle", "sequence": 1}
         for name, interval in (("silent", 5), ("patient", 86400)):

@@ -60,7 +60,8 @@ def test_an_agent_that_is_lost_for_as_long_as_it_said_is_taken_out(
     clock = MovedClock(NOW)
 
     async def a_second(seconds: float) -> None:
-        clock.move(1)
+        if seconds == 1:  # the loop that listens; the others come round at once
+            clock.move(1)
         await checkpoint()
 
     settings = Settings.resolve(database_url="sqlite:///:memory:")
