@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import blackhole, bodies, ingest, latency, memory, request, throughput
+from tests.benchmarks import (
+    blackhole,
+    bodies,
+    ingest,
+    latency,
+    memory,
+    request,
+    throughput,
+    watch,
+)
 
 BENCHMARKS = {
     "request": request.main,
@@ -14,6 +23,7 @@ BENCHMARKS = {
     "latency": latency.main,
     "memory": memory.main,
     "ingest": ingest.main,
+    "watch": watch.main,
 }
 
 
