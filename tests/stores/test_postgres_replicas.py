@@ -139,7 +139,7 @@ def test_calls_that_go_to_either_end_as_the_model_says(postgres: str) -> None:
         stores = runner.run(manager.__aenter__())
         try:
 
-            @settings(max_examples=60, deadline=None)
+            @settings(max_examples=40, deadline=None)
             @given(CALLS, st.randoms(use_true_random=False))
             def holds(calls: list[Call], chance: random.Random) -> None:
                 runner.run(_agrees(stores, next(examples), calls, chance))
