@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.test_watch import Reporters
 from tests.support.processes import OpsCoreProcess, running_opscore
+from tests.support.reporters import Reporters
 from tests.support.waiting import TIMEOUT
 
 
