@@ -23,6 +23,8 @@ log = get_logger(__name__)
 
 GRACE: Final = 5
 """How long requests that are under way may take to end once the process is to stop, in seconds."""
+GOODBYE: Final = 0.4
+"""How long those who watch may take to read that it is over, in seconds."""
 
 
 def serve(settings: Settings) -> None:
@@ -67,7 +69,18 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.hub.close()
+        cutting_off = asyncio.create_task(self._cut_off())
         await super().shutdown(sockets=sockets)
+        cutting_off.cancel()
+
+    async def _cut_off(self) -> None:
+        """Drop the connections of those who watched and do not read that it is over."""
+        await asyncio.sleep(GOODBYE)
+        stuck = self._app.state.hub.peers
+        for connection in list(self.server_state.connections):
+            peer = getattr(connection, "client", None)  # not every kind of connection has one
+            if peer is not None and peer in stuck:
+                connection.transport.abort()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

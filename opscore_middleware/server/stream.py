@@ -56,7 +56,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the reader leaves, is too slow, or the server stops."""
-        with self._hub.watching(self._wanted) as watcher:
+        with self._hub.watching(self._wanted, peer=scope.get("client")) as watcher:
             # Before the head goes out: what is wrong with the database is answered by a 503.
             first, position = await self._start()
             listening = asyncio.create_task(leaving(receive, watcher))

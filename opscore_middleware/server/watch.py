@@ -67,10 +67,15 @@ class Hub:
         for watcher in self._everybody:
             watcher.wake()
 
+    @property
+    def peers(self) -> set[tuple[str, int] | None]:
+        """Where those who are watching are."""
+        return {watcher.peer for watcher in self._everybody}
+
     @contextmanager
-    def watching(self, wanted: Wanted) -> Iterator[Watcher]:
+    def watching(self, wanted: Wanted, *, peer: tuple[str, int] | None = None) -> Iterator[Watcher]:
         """Make a watcher and see that it is let go of; events come to it once it has joined."""
-        watcher = Watcher(wanted, limit=self._backlog)
+        watcher = Watcher(wanted, limit=self._backlog, peer=peer)
         self._everybody.add(watcher)
         try:
             yield watcher

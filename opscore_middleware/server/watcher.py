@@ -23,10 +23,12 @@ class Watcher:
     Args:
         wanted: the events that are told to it.
         limit: how many bytes may wait; a single chunk may be larger.
+        peer: the address that it watches from.
     """
 
-    def __init__(self, wanted: Wanted, *, limit: int) -> None:
+    def __init__(self, wanted: Wanted, *, limit: int, peer: tuple[str, int] | None = None) -> None:
         self.wanted = wanted
+        self.peer = peer
         self.joined = 0
         self.taken = 0
         self.is_lagging = False
