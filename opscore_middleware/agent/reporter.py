@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from opscore_middleware.agent.bell import Bell
 
-__all__ = ["Deliverer", "Reporter"]
+__all__ = ["GLANCE", "Deliverer", "Reporter"]
 
 logger = logging.getLogger("opscore_middleware")
 

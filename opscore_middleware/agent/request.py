@@ -9,7 +9,8 @@ import anyio
 import anyio.lowlevel
 from starlette.types import Message, Receive, Scope, Send
 
-from opscore_middleware.agent.correlation import TaskPeek, find_task_in_headers
+from opscore_middleware.agent.correlation import TaskPeek, find_task, find_task_in_headers
+from opscore_middleware.agent.envelopes import Failure
 from opscore_middleware.agent.origin import Origin
 from opscore_middleware.agent.outbox import Instance
 from opscore_middleware.agent.outcome import (
@@ -20,7 +21,7 @@ from opscore_middleware.agent.outcome import (
     is_failure,
     leaves_with_client,
 )
-from opscore_middleware.agent.rpc import BodyPeek, is_json_type
+from opscore_middleware.agent.rpc import BodyPeek, is_json_type, is_work
 from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_stream, scanner_for
 from opscore_middleware.agent.tracker import Read
 
@@ -52,6 +53,10 @@ class WatchedRequest(Origin):
     """Set while it may come to count."""
     listens = False
     """It is no work if it turns out to be an event stream."""
+    looks = False
+    """Parts of its body are still to be looked at."""
+    undecided = False
+    """It brings JSON, and nothing of that has been seen that would show whether it is work."""
     peek: BodyPeek | None = None
     """Looks at a JSON body until it is known whether that is work."""
     task_peek: TaskPeek | None = None
@@ -59,7 +64,7 @@ class WatchedRequest(Origin):
     scanner: JsonScanner | EventScanner | None = None
     """Looks for failures in the response."""
     special = False
-    """There is more to its end than its status: a scanner, a task or tracked units."""
+    """There is more to its end than its response: a task, or tracked units."""
     tracked = 0
     """Tracked units that are open: it and they are one unit of work, which ends with the last."""
     over = False
@@ -88,12 +93,9 @@ class WatchedRequest(Origin):
 
     def _waits_for_body(self, headers: Headers) -> None:
         self.read = self.runtime.tracker.begin_read()
-        self.peek = BodyPeek()
+        self.looks = self.undecided = True
         self.task = find_task_in_headers(headers)
-        if self.task is None:
-            self.task_peek = TaskPeek()
-        else:
-            self.special = True
+        self.special = self.task is not None
 
     def may_come_to_count(self) -> None:
         """Count it once it has lasted, unless it turns out to listen to events."""
@@ -114,7 +116,7 @@ class WatchedRequest(Origin):
             if message["type"] == "http.disconnect":
                 # After the response is complete, servers say so to everybody.
                 self.gone = not self.finished
-            elif self.peek is not None or self.task_peek is not None:
+            elif self.looks:
                 self._look_at(message)
             return message
 
@@ -135,8 +137,8 @@ class WatchedRequest(Origin):
 
     def _starts(self, message: Message) -> None:
         self.status = message["status"]
-        if self.peek is not None:
-            self.peek = None
+        if self.undecided or self.peek is not None:
+            self.undecided, self.peek = False, None
             self._decided(work=True)
         headers = message.get("headers")
         if isinstance(headers, _KEPT):
@@ -149,6 +151,22 @@ class WatchedRequest(Origin):
 
     def _look_at(self, message: Message) -> None:
         body, more = message.get("body", b""), message.get("more_body", False)
+        if self.undecided and not more:
+            # All of the body at once, as most often.
+            self.looks = self.undecided = False
+            if self.task is None:
+                self.task = find_task(body)
+                self.special = self.task is not None
+            self._decided(is_work(body))
+            return
+        if self.undecided:
+            self.undecided = False
+            self.peek = BodyPeek()
+            self.task_peek = TaskPeek() if self.task is None else None
+        self._look_at_part(body, more)
+        self.looks = self.peek is not None or self.task_peek is not None
+
+    def _look_at_part(self, body: bytes, more: bool) -> None:
         if self.task_peek is not None:
             task = self.task_peek.feed(body, more)
             if not more:
@@ -179,7 +197,6 @@ class WatchedRequest(Origin):
             self._decided(work=False)
         elif self.unit is not None or self.read is not None:
             self.scanner = scanner_for(headers, self.runtime.hooks.outcome)
-            self.special = self.special or self.scanner is not None
 
     # --- how it ends -----------------------------------------------------------------------------
 
@@ -196,7 +213,9 @@ class WatchedRequest(Origin):
     def returned(self, scope: Scope) -> bool:
         """Close it after the app has returned; False where `stopped_short` must."""
         status = self.status
-        if self.finished and status < 500 and not self.special:
+        scanner = self.scanner
+        failure = None if scanner is None else scanner.failure()
+        if self.finished and status < 500 and not self.special and failure is None:
             # Most requests end here, with nothing to tell of their end.
             tracker = self.runtime.tracker
             tracker.lock.acquire()
@@ -212,15 +231,14 @@ class WatchedRequest(Origin):
                     return True
             finally:
                 tracker.lock.release()
-        return self._returned(status, scope)
+        return self._returned(status, failure, scope)
 
-    def _returned(self, status: int, scope: Scope) -> bool:
+    def _returned(self, status: int, failure: Failure | None, scope: Scope) -> bool:
         later = status in LATER
         if status >= 500:
             self._fail(describe_status(status, scope), None if later else "failed")
             return True
-        scanner = self.scanner
-        if scanner is not None and (failure := scanner.failure()) is not None:
+        if failure is not None:
             self._fail(describe_failure(failure, scope), None if later else "failed")
             return True
         if not self.finished:

@@ -22,7 +22,7 @@ from opscore_middleware.agent.link import Link
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.registrar import Registrar
-from opscore_middleware.agent.reporter import Reporter
+from opscore_middleware.agent.reporter import GLANCE, Reporter
 from opscore_middleware.agent.settings import Settings
 from opscore_middleware.agent.signals import SignalWatch
 from opscore_middleware.agent.tracker import Tracker
@@ -189,8 +189,10 @@ class _Local:
         self._outbox = outbox
 
     def deliver(self, *, urgent: bool) -> float | None:
+        if not len(self._outbox):
+            return None
         self._outbox.clear()
-        return None
+        return GLANCE  # so that a busy agent does not wake the thread with each transition
 
     def beat(self) -> float | None:
         return None
