@@ -64,6 +64,7 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
     components["securitySchemes"] = {"OPSCORE_API_KEY": {"type": "http", "scheme": "bearer"}}
     schema["security"] = [{"OPSCORE_API_KEY": []}]
     paths = schema["paths"]
+    _refuse_in_json(paths)
     paths["/health"]["get"]["security"] = []
     single = paths.setdefault(_SINGLE, {})
     single["post"] = _operation(
@@ -93,6 +94,16 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
         responses(404, 410, 413, 422, 429),
     )
     return schema
+
+
+def _refuse_in_json(paths: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say of every refusal that it is JSON: FastAPI takes it for what the route answers else."""
+    for operations in paths.values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if status >= "400" and "content" in response:
+                    (content,) = response["content"].values()
+                    response["content"] = {"application/json": content}
 
 
 def methods_of(schema: Mapping[str, Any], path: str) -> list[str]:

@@ -91,3 +91,18 @@ def test_the_docs_load_nothing_from_anywhere_else(client: TestClient) -> None:
         assert link.startswith("/")
         assert client.get(link).status_code == 200
     assert "'/openapi.json'" in page
+
+
+def test_every_refusal_is_documented_as_json_whatever_the_route_answers_else(
+    client: TestClient,
+) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    refusals = [
+        list(response["content"])
+        for operations in paths.values()
+        for operation in operations.values()
+        for status, response in operation["responses"].items()
+        if status >= "400"
+    ]
+    assert refusals
+    assert all(content == ["application/json"] for content in refusals)
