@@ -23,7 +23,7 @@ _RETRY: Final = 1.0
 # Between two readings so much time passes at least for each watcher, in seconds. More events come
 # together then, and waking everybody never takes more than about a third of the processor.
 _PACE: Final = 0.00005
-_SHORTEST_PACE: Final = 0.002
+_SHORTEST_PACE: Final = 0.01
 
 
 class Hub:
