@@ -15,7 +15,7 @@ from opscore_middleware.stores.postgres_listener import CHANNEL
 from opscore_middleware.stores.postgres_locks import EVENTS
 from opscore_middleware.stores.rows import NO_INSTANCE
 
-__all__ = ["BEGIN", "Asked", "ReportWriter"]
+__all__ = ["HURRY", "Asked", "ReportWriter"]
 
 Outcomes = list[ReportOutcome]
 
@@ -87,25 +87,22 @@ def _refused(caller: Asked, known: Senders) -> Outcomes:
 async def _commit(connection: Connection, reports: Sequence[Reporting]) -> list[int]:
     """Write reports in a transaction of their own; return the positions of those that were repeats.
 
-    Whoever writes events takes the lock before numbering them and keeps it to the end of the
-    commit, so that a reader who has seen an event has seen all that have lower numbers.
+    Nearly always that is one statement. A replica that stops in the middle then holds up nobody,
+    as it would between the statements of a longer transaction.
     """
     if not reports:
         return []
     first, *others = (_columns(changes) for changes in rounds(reports))
-    try:
-        # Each trip to the server is worth saving: what gives back no rows travels together.
-        await connection.execute(BEGIN)
-        rows = await connection.fetch(_WRITE, *first, *_events(reports))
-        for changes in others:
-            await connection.execute(_CHANGE, *changes)
-        repeats = [row["position"] - 1 for row in rows]
-        await connection.execute(_COMMIT if len(repeats) < len(reports) else "COMMIT")
-    except BaseException:
-        if not connection.is_closed():
-            await connection.execute("ROLLBACK")
-        raise
-    return repeats
+    values = (*first, *_events(reports))
+    if not others:
+        (repeats,) = await connection.fetch(_WRITE, *values)
+    else:
+        async with connection.transaction():
+            await connection.execute(HURRY)
+            (repeats,) = await connection.fetch(_WRITE, *values)
+            for changes in others:
+                await connection.execute(_CHANGE_AGAIN, *changes)
+    return [position - 1 for position in repeats["positions"]]
 
 
 def _columns(changes: Sequence[Change]) -> tuple[Sequence[object], ...]:
@@ -134,11 +131,8 @@ def _events(reports: Sequence[Reporting]) -> tuple[Sequence[object], ...]:
     )
 
 
-BEGIN: Final = f"""
-    BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s';
-    SELECT pg_advisory_xact_lock({EVENTS})"""
-"""Begins a commit of events; one that freezes then keeps others from theirs for ten seconds."""
-_COMMIT: Final = f"NOTIFY {CHANNEL}; COMMIT"
+HURRY: Final = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
+"""Ends a transaction of several statements whose replica has stopped in the middle of it."""
 
 # An instance's current state is replaced by a report with a higher sequence than any before; by one
 # without a sequence when it is not older; never after the instance has finished.
@@ -152,10 +146,10 @@ _IS_NEWER: Final = f"""(
 _CHANGE: Final = f"""
     INSERT INTO opscore.instances AS i (agent_key, instance_id, state, details, timestamp,
                                         effective_at, sequence, started_at, last_seen_at)
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[],
-                         $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
+    SELECT change.* FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[],
+                                $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
         AS change (agent_key, instance_id, state, details, timestamp,
-                   effective_at, sequence, started_at, last_seen_at)
+                   effective_at, sequence, started_at, last_seen_at), locked
     ORDER BY agent_key, instance_id COLLATE "C"
     ON CONFLICT (agent_key, instance_id) DO UPDATE SET
         state = CASE WHEN {_IS_NEWER} THEN excluded.state ELSE i.state END,
@@ -167,17 +161,25 @@ _CHANGE: Final = f"""
         started_at = coalesce(i.started_at, excluded.started_at),
         last_seen_at = greatest(i.last_seen_at, excluded.last_seen_at)"""  # noqa: S608 - constants
 
+# Whoever writes events holds the lock from before they are numbered to the end of the commit, so
+# that a reader who has seen one has seen all that have lower numbers. Whatever draws a number or
+# changes a row here is joined to `locked`, and so comes after it. What the statement sees otherwise
+# may be older than the lock; but conflicts are with rows as they are, not as it sees them.
+_LOCKED: Final = f"locked AS MATERIALIZED (SELECT pg_advisory_xact_lock({EVENTS}))"
+
+_CHANGE_AGAIN: Final = f"WITH {_LOCKED} {_CHANGE}"
+
 # Events are numbered in the order in which they come, repeats too, which tells those apart: their
 # numbers are not among the ones that were written.
 _WRITE: Final = f"""
-    WITH touched AS ({_CHANGE}
+    WITH {_LOCKED}, touched AS ({_CHANGE}
         RETURNING agent_key, instance_id, instance_key
     ), numbered AS MATERIALIZED (
         SELECT nextval('opscore.event_ids') AS event_id, report.*
         FROM unnest($10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::text[],
                     $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[]) WITH ORDINALITY
             AS report (agent_key, instance_id, sequence, state, details,
-                       timestamp, received_at, coalesced, errors, position)
+                       timestamp, received_at, coalesced, errors, position), locked
     ), written AS (
         INSERT INTO opscore.events (event_id, agent_key, instance_key, sequence, state, details,
                                     timestamp, received_at, coalesced, errors)
@@ -189,5 +191,7 @@ _WRITE: Final = f"""
         ON CONFLICT (instance_key, sequence) WHERE sequence IS NOT NULL DO NOTHING
         RETURNING event_id
     )
-    SELECT position FROM numbered WHERE event_id NOT IN (SELECT event_id FROM written)
+    SELECT ARRAY(SELECT position FROM numbered
+                 WHERE event_id NOT IN (SELECT event_id FROM written)) AS positions,
+           (SELECT pg_notify('{CHANNEL}', '') FROM written LIMIT 1)
     """  # noqa: S608 - constants

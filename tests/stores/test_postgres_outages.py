@@ -15,7 +15,8 @@ from opscore_middleware.core.models import ReportOutcome
 from opscore_middleware.core.store import Store, WakingStore
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores import open_store
-from opscore_middleware.stores.postgres_reports import BEGIN
+from opscore_middleware.stores.postgres_locks import EVENTS
+from opscore_middleware.stores.postgres_reports import HURRY
 from tests.stores.support import add, instances, said, told
 from tests.stores.test_heartbeats import beat
 from tests.support.cutting import Cut, CuttableWay, cuttable_way
@@ -69,12 +70,24 @@ async def answered(store: Store, sequence: int) -> ReportOutcome:
 @pytest.mark.parametrize(
     ("when", "again"), [(Cut.BEFORE_IT_HEARS, ACCEPTED), (Cut.BEFORE_IT_IS_HEARD, DUPLICATE)]
 )
+@pytest.mark.parametrize(
+    ("states", "words"),
+    # What one statement writes and commits, and what takes a transaction of several.
+    [(["active", "farewell"], b"farewell"), (["finished", "idle"], b"COMMIT")],
+)
 async def test_who_is_not_told_whether_it_was_kept_repeats_it_and_it_is_kept_once(
-    store: Store, way: CuttableWay, when: Cut, again: ReportOutcome
+    store: Store,
+    way: CuttableWay,
+    states: list[str],
+    words: bytes,
+    when: Cut,
+    again: ReportOutcome,
 ) -> None:
     assert await store.apply_reports([said("active", sequence=1)]) == [ACCEPTED]
-    way.cut_at(b"COMMIT", when)
-    asked = [store.apply_reports([said(sequence=n)]) for n in (2, 3)]
+    way.cut_at(words, when)
+    asked = [
+        store.apply_reports([said(state, sequence=n)]) for n, state in enumerate(states, start=2)
+    ]
     for failure in await asyncio.gather(*asked, return_exceptions=True):
         assert isinstance(failure, StoreUnavailable)
         assert PASSWORD not in failure.message
@@ -82,13 +95,15 @@ async def test_who_is_not_told_whether_it_was_kept_repeats_it_and_it_is_kept_onc
     assert [t.sequence for t in await told(store)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("words", [b"unnest", b"BEGIN", b"opscore.agents WHERE agent_id = ANY"])
+@pytest.mark.parametrize(
+    "words", [b"opscore.agents WHERE agent_id = ANY", b"BEGIN", b"SET LOCAL", b"ON CONFLICT"]
+)
 async def test_a_connection_lost_on_the_way_leaves_nothing_half_written(
     store: Store, way: CuttableWay, words: bytes
 ) -> None:
     way.cut_at(words, Cut.BEFORE_IT_IS_HEARD)
     with pytest.raises(StoreUnavailable):
-        await store.apply_reports([said("active", sequence=1), said("idle", sequence=2)])
+        await store.apply_reports([said("finished", sequence=1), said("idle", sequence=2)])
     assert await instances(store) == {}
     assert await answered(store, 1) is ACCEPTED
 
@@ -180,11 +195,11 @@ async def test_a_server_killed_under_load_has_all_that_was_answered_and_nothing_
 
 
 @pytest.mark.soak
-async def test_a_replica_frozen_in_the_middle_of_a_commit_holds_others_up_for_ten_seconds(
+async def test_a_replica_frozen_in_the_middle_of_a_transaction_holds_others_up_for_ten_seconds(
     store: Store, server: PostgresServer
 ) -> None:
     frozen = await asyncpg.connect(server.local_url)
-    await frozen.execute(BEGIN)
+    await frozen.execute(f"BEGIN; {HURRY}; SELECT pg_advisory_xact_lock({EVENTS})")
     began = time.monotonic()
     assert await store.apply_reports([said(sequence=1)]) == [ACCEPTED]
     assert 9 < time.monotonic() - began < 12
