@@ -128,10 +128,7 @@ def test_a_blocked_loop_does_not_silence_the_agent_and_its_lag_is_told() -> None
         request = threading.Thread(target=client.post, args=("/block",))
         request.start()
         wait_until(
-            lambda: any(
-                beat.get("loopLagSeconds", 0) > 0.3
-                for beat in list(answering.beats)
-            )
+            lambda: any(beat.get("loopLagSeconds", 0) > 0.3 for beat in list(answering.beats))
         )
         assert answering.beats[-1]["inFlight"] == 1
         assert answering.beats[-1]["state"] == "active"
