@@ -28,6 +28,7 @@ def trace_under(
     shared_opscore: RunningOpsCore, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str, str], Trace]]:
     """Return what gives the trace of a scenario under a server or client."""
+    before = set(_reporters())
     chosen = {
         item.callspec.params.get("runner")
         for item in request.session.items
@@ -48,7 +49,7 @@ def trace_under(
             life.cancel()
     # An app is a ring of references; the reporter goes with it, while it can still say goodbye.
     gc.collect()
-    wait_until(lambda: not _reporters(), message="the reporter threads to end")
+    wait_until(lambda: set(_reporters()) <= before, message="the reporter threads to end")
 
 
 def _reporters() -> list[threading.Thread]:

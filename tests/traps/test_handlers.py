@@ -55,7 +55,7 @@ def test_the_app_chooses_by_its_handlers_class_whether_a_handled_exception_is_a_
     assert (answer.status_code, answer.json()) == (200, {"sorry": "no ink"})
     ops_core.wait_for(*states)
     assert "@app.exception_handler(Exception)" in page()
-    assert "Handlers for narrower classes run inside; their answer's status decides." in page()
+    assert "Where it is not, handle a narrower class" in page()
 
 
 @pytest.mark.trap("17")
