@@ -23,6 +23,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from opscore_middleware import AgentState, OpsCoreMiddleware, track
+from opscore_middleware.agent import runtime as runtime_module
 from opscore_middleware.agent.runtime import only_runtime
 from tests.agent.exchange import Exchange, doing, reported
 from tests.agent.support import URL, ScriptedOpsCore, watched
@@ -460,7 +461,9 @@ def test_a_worker_born_in_the_lifespan_makes_the_agent_active(
 # --- threads and loops of others -----------------------------------------------------------------
 
 
-async def test_a_thread_without_a_context_finds_the_only_agent(ops_core: ScriptedOpsCore) -> None:
+async def test_a_thread_without_a_context_finds_the_only_agent(
+    ops_core: ScriptedOpsCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened, go_on = threading.Event(), threading.Event()
 
     def job() -> None:
@@ -473,7 +476,8 @@ async def test_a_thread_without_a_context_finds_the_only_agent(ops_core: Scripte
 
     agent = doing(nothing, ops_core)
     await Exchange().run(agent)
-    gc.collect()
+    # Agents of earlier tests may not have been collected yet.
+    monkeypatch.setattr(runtime_module, "_running", {agent._runtime})
     assert only_runtime() is agent._runtime
     thread = threading.Thread(target=contextvars.Context().run, args=(job,))
     thread.start()
