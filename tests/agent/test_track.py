@@ -488,7 +488,9 @@ async def test_a_thread_without_a_context_finds_the_only_agent(
     await reported(ops_core, "active", "idle", "active", "idle")
 
 
-def test_work_in_an_executor_finds_the_only_agent(ops_core: ScriptedOpsCore) -> None:
+def test_work_in_an_executor_finds_the_only_agent(
+    ops_core: ScriptedOpsCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def job() -> AgentState:
         with track("job"):
             return agent.state
@@ -498,7 +500,7 @@ def test_work_in_an_executor_finds_the_only_agent(ops_core: ScriptedOpsCore) -> 
 
     states: list[AgentState] = []
     agent = doing(work, ops_core)
-    gc.collect()
+    monkeypatch.setattr(runtime_module, "_running", {agent._runtime})
     asyncio.run(_run(Exchange(), agent))
     assert states == [AgentState.ACTIVE]
     ops_core.wait_for("active", "idle")
