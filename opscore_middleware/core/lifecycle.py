@@ -10,14 +10,10 @@ from pydantic_core import to_json
 
 from opscore_middleware.core.clock import SECOND, from_micros, to_micros
 from opscore_middleware.core.liveness import Watermark, is_lost, liveness
-from opscore_middleware.core.models import (
-    Agent,
+from opscore_middleware.core.models import Agent, AgentStateView, Heartbeat, Instance, StateReport
+from opscore_middleware.core.records import (
     AgentRecord,
-    AgentStateView,
-    Heartbeat,
-    Instance,
     InstanceRecord,
-    StateReport,
     StoredHeartbeat,
     StoredReport,
 )

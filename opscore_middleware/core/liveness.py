@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from opscore_middleware.core.clock import SECOND
-from opscore_middleware.core.models import AgentRecord, InstanceRecord, Liveness
+from opscore_middleware.core.models import Liveness
+from opscore_middleware.core.records import AgentRecord, InstanceRecord
 from opscore_middleware.core.states import AgentState
 
 __all__ = [

@@ -20,20 +20,18 @@ from opscore_middleware.core.liveness import DEAF_AFTER, NEVER, Watermark
 from opscore_middleware.core.models import (
     Agent,
     AgentQuery,
-    AgentRecord,
     AgentStateView,
     BatchAccepted,
     Heartbeat,
     HeartbeatAnswer,
     HistoryQuery,
-    Once,
     Order,
     Page,
     Registration,
-    ReportOutcome,
     StateReport,
     Transition,
 )
+from opscore_middleware.core.records import AgentRecord, Once, ReportOutcome
 from opscore_middleware.core.refusals import (
     CANDIDATES,
     deregistered_agent,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import Final
 
-from opscore_middleware.core.models import AgentRecord
+from opscore_middleware.core.records import AgentRecord
 from opscore_middleware.errors import AgentDeregistered, AgentNotFound, SessionNotFound
 
 __all__ = ["CANDIDATES", "deregistered_agent", "nearest", "unknown_agent", "unknown_session"]

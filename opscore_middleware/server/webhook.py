@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from opscore_middleware.agentkit import EventKind, WebhookEvent, read_webhook
 from opscore_middleware.core.clock import Clock
-from opscore_middleware.core.models import Once
 from opscore_middleware.core.opscore import OpsCore
+from opscore_middleware.core.records import Once
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.settings import is_loopback
 

@@ -10,16 +10,14 @@ from opscore_middleware.core.doubt import Census
 from opscore_middleware.core.fleet import Headcount
 from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.liveness import Watermark
-from opscore_middleware.core.models import (
+from opscore_middleware.core.models import Order, Registration, Transition
+from opscore_middleware.core.records import (
     AgentRecord,
     HeartbeatOutcome,
     Once,
-    Order,
-    Registration,
     ReportOutcome,
     StoredHeartbeat,
     StoredReport,
-    Transition,
 )
 from opscore_middleware.core.sessions import Session
 from opscore_middleware.core.store import COMMIT_SIZES, Registered

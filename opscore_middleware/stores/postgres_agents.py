@@ -8,14 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from opscore_middleware.core.models import (
-    AgentRecord,
-    Once,
-    Order,
-    Registration,
-    ReportOutcome,
-    Transition,
-)
+from opscore_middleware.core.models import Order, Registration, Transition
+from opscore_middleware.core.records import AgentRecord, Once, ReportOutcome
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Registered
 from opscore_middleware.stores.postgres_connections import Connection

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from opscore_middleware.core.models import StoredReport
+from opscore_middleware.core.records import StoredReport
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.stores.rows import NO_INSTANCE
 

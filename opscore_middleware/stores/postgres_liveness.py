@@ -7,7 +7,7 @@ from typing import Final
 
 from opscore_middleware.core.clock import SECOND, Clock
 from opscore_middleware.core.liveness import Watermark, advance
-from opscore_middleware.core.models import (
+from opscore_middleware.core.records import (
     HeartbeatOutcome,
     ReportOutcome,
     StoredHeartbeat,

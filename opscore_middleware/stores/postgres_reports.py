@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from opscore_middleware.core.models import ReportOutcome, StoredReport
+from opscore_middleware.core.records import ReportOutcome, StoredReport
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores.postgres_agents import Senders, senders

@@ -9,7 +9,8 @@ from typing import Any, Final, Protocol
 from pydantic_core import to_json
 
 from opscore_middleware.core.clock import SECOND, from_micros
-from opscore_middleware.core.models import AgentRecord, InstanceRecord, Transition
+from opscore_middleware.core.models import Transition
+from opscore_middleware.core.records import AgentRecord, InstanceRecord
 from opscore_middleware.core.sessions import Session, SessionState
 from opscore_middleware.core.watch import EventRecord
 

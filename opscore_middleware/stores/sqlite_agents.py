@@ -7,14 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from opscore_middleware.core.models import (
-    AgentRecord,
-    Once,
-    Order,
-    Registration,
-    ReportOutcome,
-    Transition,
-)
+from opscore_middleware.core.models import Order, Registration, Transition
+from opscore_middleware.core.records import AgentRecord, Once, ReportOutcome
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Registered
 from opscore_middleware.stores.rows import (

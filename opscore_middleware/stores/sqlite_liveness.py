@@ -6,7 +6,7 @@ import sqlite3
 from typing import Final
 
 from opscore_middleware.core.liveness import Watermark, advance
-from opscore_middleware.core.models import HeartbeatOutcome, ReportOutcome, StoredHeartbeat
+from opscore_middleware.core.records import HeartbeatOutcome, ReportOutcome, StoredHeartbeat
 from opscore_middleware.core.states import AgentState
 
 __all__ = ["heartbeat", "watermark"]

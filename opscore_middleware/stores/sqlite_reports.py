@@ -13,7 +13,7 @@ from functools import cache
 from itertools import chain
 from typing import Final
 
-from opscore_middleware.core.models import ReportOutcome, StoredReport
+from opscore_middleware.core.records import ReportOutcome, StoredReport
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.stores.rows import NO_INSTANCE
 

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from opscore_middleware.core.histogram import Histogram
-from opscore_middleware.core.models import ReportOutcome, StoredReport
+from opscore_middleware.core.records import ReportOutcome, StoredReport
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores.sqlite_reports import ReportWriter
 

@@ -16,7 +16,8 @@ from opscore_middleware.core.lifecycle import (
     prepare_report,
     state_from_record,
 )
-from opscore_middleware.core.models import AgentRecord, InstanceRecord, StateReport, StoredReport
+from opscore_middleware.core.models import StateReport
+from opscore_middleware.core.records import AgentRecord, InstanceRecord, StoredReport
 from opscore_middleware.errors import AgentIdMismatch, ConfigurationError, InvalidState
 
 NOW = 1_800_000_000 * SECOND

@@ -16,12 +16,12 @@ from opscore_middleware.core.models import (
     Agent,
     Heartbeat,
     HistoryQuery,
-    InstanceRecord,
     Liveness,
     Registration,
     StateReport,
 )
 from opscore_middleware.core.opscore import OpsCore
+from opscore_middleware.core.records import InstanceRecord
 from opscore_middleware.core.store import Store
 from opscore_middleware.stores import open_store
 from tests.support.clock import MovedClock

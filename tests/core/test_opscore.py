@@ -16,10 +16,10 @@ from opscore_middleware.core.models import (
     HistoryQuery,
     Order,
     Registration,
-    ReportOutcome,
     StateReport,
 )
 from opscore_middleware.core.opscore import OpsCore
+from opscore_middleware.core.records import ReportOutcome
 from opscore_middleware.errors import (
     AgentIdMismatch,
     AgentNotFound,

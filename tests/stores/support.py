@@ -5,13 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from opscore_middleware.core.clock import SECOND
-from opscore_middleware.core.models import (
-    InstanceRecord,
-    Order,
-    Registration,
-    StoredReport,
-    Transition,
-)
+from opscore_middleware.core.models import Order, Registration, Transition
+from opscore_middleware.core.records import InstanceRecord, StoredReport
 from opscore_middleware.core.store import Store
 
 NOW = 1_800_000_000 * SECOND

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from opscore_middleware.core.models import Once, Registration, ReportOutcome
+from opscore_middleware.core.models import Registration
+from opscore_middleware.core.records import Once, ReportOutcome
 from opscore_middleware.core.store import Store
 from opscore_middleware.stores import open_store
 from tests.stores.support import NOW, add, instances, said, told

@@ -14,7 +14,8 @@ from opscore_middleware.core.doubt import Census
 from opscore_middleware.core.fleet import Fleet, Headcount, Unseen, fleet_from
 from opscore_middleware.core.lifecycle import agent_from_record
 from opscore_middleware.core.liveness import NEVER, Watermark, liveness
-from opscore_middleware.core.models import Agent, AgentRecord, Liveness, StoredHeartbeat
+from opscore_middleware.core.models import Agent, Liveness
+from opscore_middleware.core.records import AgentRecord, StoredHeartbeat
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Store
 from tests.stores.support import NOW, add, said

@@ -9,7 +9,8 @@ import pytest
 from opscore_middleware.core.clock import SECOND
 from opscore_middleware.core.lifecycle import agent_from_record
 from opscore_middleware.core.liveness import Watermark, liveness
-from opscore_middleware.core.models import AgentRecord, Liveness, StoredHeartbeat
+from opscore_middleware.core.models import Liveness
+from opscore_middleware.core.records import AgentRecord, StoredHeartbeat
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Store
 from tests.stores.support import NOW, add, instances, said, told

@@ -9,7 +9,7 @@ import pytest
 
 from opscore_middleware.core.clock import SECOND
 from opscore_middleware.core.liveness import DEAF_AFTER, Watermark
-from opscore_middleware.core.models import HeartbeatOutcome, ReportOutcome, StoredHeartbeat
+from opscore_middleware.core.records import HeartbeatOutcome, ReportOutcome, StoredHeartbeat
 from opscore_middleware.core.store import Store
 from tests.stores.support import NOW, add, instances, said, told
 

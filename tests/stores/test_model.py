@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opscore_middleware.core.models import ReportOutcome, StoredReport
+from opscore_middleware.core.records import ReportOutcome, StoredReport
 from opscore_middleware.core.store import Store
 from opscore_middleware.stores import open_store
 from tests.stores.support import NOW, add, instances, said, told

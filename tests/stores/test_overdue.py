@@ -8,7 +8,7 @@ import pytest
 
 from opscore_middleware.core.clock import SECOND
 from opscore_middleware.core.liveness import Watermark, is_overdue
-from opscore_middleware.core.models import ReportOutcome, StoredHeartbeat
+from opscore_middleware.core.records import ReportOutcome, StoredHeartbeat
 from opscore_middleware.core.store import Store
 from tests.stores.support import NOW, add, instances, said
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opscore_middleware.core.models import StoredReport
+from opscore_middleware.core.records import StoredReport
 from opscore_middleware.stores.postgres_changes import Change, Reporting, rounds
 from tests.stores.support import said
 from tests.stores.test_model import Current, Model, reports

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from opscore_middleware.core.models import ReportOutcome
+from opscore_middleware.core.records import ReportOutcome
 from opscore_middleware.errors import ConfigurationError, OpsCoreError, StoreUnavailable
 from opscore_middleware.stores import open_store
 from opscore_middleware.stores import postgres as postgres_store

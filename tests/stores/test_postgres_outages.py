@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from opscore_middleware.core.models import ReportOutcome
+from opscore_middleware.core.records import ReportOutcome
 from opscore_middleware.core.store import Store, WakingStore
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores import open_store

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from opscore_middleware.core.clock import SECOND, system_clock
 from opscore_middleware.core.liveness import is_lost
-from opscore_middleware.core.models import Once, Registration, ReportOutcome
+from opscore_middleware.core.models import Registration
+from opscore_middleware.core.records import Once, ReportOutcome
 from opscore_middleware.core.sessions import Session
 from opscore_middleware.core.store import Store, WakingStore
 from opscore_middleware.stores import open_store

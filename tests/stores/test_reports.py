@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from opscore_middleware.core.clock import from_micros
-from opscore_middleware.core.models import InstanceRecord, ReportOutcome
+from opscore_middleware.core.records import InstanceRecord, ReportOutcome
 from opscore_middleware.core.store import Store
 from tests.stores.support import NOW, add, instances, said, told
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opscore_middleware.core.clock import SECOND
-from opscore_middleware.core.models import ReportOutcome
+from opscore_middleware.core.records import ReportOutcome
 from opscore_middleware.core.store import Store
 from tests.stores.support import NOW, add, instances, said, told
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from opscore_middleware.core.models import Order, ReportOutcome
+from opscore_middleware.core.models import Order
+from opscore_middleware.core.records import ReportOutcome
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores.sqlite import SqliteStore
 from opscore_middleware.stores.sqlite_writer import SqliteWriter

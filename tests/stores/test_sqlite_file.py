@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from opscore_middleware.core.models import ReportOutcome
+from opscore_middleware.core.records import ReportOutcome
 from opscore_middleware.errors import ConfigurationError, OpsCoreError, StoreUnavailable
 from opscore_middleware.stores import sqlite_file
 from opscore_middleware.stores.schema import Step, steps

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import pytest
 
-from opscore_middleware.core.models import Order, ReportOutcome
+from opscore_middleware.core.models import Order
+from opscore_middleware.core.records import ReportOutcome
 from opscore_middleware.core.store import Store
 from opscore_middleware.errors import OpsCoreError, StoreUnavailable
 from opscore_middleware.stores import schema, sqlite_file, sqlite_upgrade
