@@ -17,12 +17,17 @@
     ├── Forbidden                   403  a key that opens something else
     ├── AgentNotFound               404  nobody by that id
     ├── SessionNotFound             404  no session with that id
+    ├── WorkflowNotFound            404  no definition with that id, or no such version of it
+    ├── TaskNotFound                404  no task with that id
     ├── Conflict                    409  the request contradicts what is so already
     │   ├── SessionExists           409  another session has that id
-    │   └── SessionEnded            409  a session that is over is not changed
+    │   ├── SessionEnded            409  a session that is over is not changed
+    │   ├── Superseded              409  another attempt of the task has taken this one's place
+    │   └── TaskEnded               409  a task that is over is not changed
     ├── AgentDeregistered           410  known once, taken out on purpose
     ├── BodyTooLarge                413  more bytes than the server reads
     ├── ValidationFailed            422  the body does not have the documented shape
+    ├── IdempotencyMismatch         422  the key was used for another request
     ├── Overloaded                  429  more waits to be written than the server takes on
     ├── StoreUnavailable            503  the database cannot be used right now
     ├── NotReady                    503  the server cannot do its work yet, or not any more
@@ -52,6 +57,7 @@ __all__ = [
     "Conflict",
     "EventsGone",
     "Forbidden",
+    "IdempotencyMismatch",
     "InvalidCursor",
     "InvalidEventType",
     "InvalidInput",
@@ -70,10 +76,14 @@ __all__ = [
     "SessionNotFound",
     "StaleSignature",
     "StoreUnavailable",
+    "Superseded",
+    "TaskEnded",
+    "TaskNotFound",
     "Unauthorized",
     "ValidationFailed",
     "WebhookRefused",
     "WebhookSecretRequired",
+    "WorkflowNotFound",
 ]
 
 
@@ -197,6 +207,20 @@ class SessionNotFound(OpsCoreError):
     status = 404
 
 
+class WorkflowNotFound(OpsCoreError):
+    """No definition has that id, or it has no such version."""
+
+    code = "workflow_not_found"
+    status = 404
+
+
+class TaskNotFound(OpsCoreError):
+    """No task has that id."""
+
+    code = "task_not_found"
+    status = 404
+
+
 class Conflict(OpsCoreError):
     """The request contradicts what is so already."""
 
@@ -214,6 +238,18 @@ class SessionEnded(Conflict):
     """The session is over, and what is over is not changed."""
 
     code = "session_ended"
+
+
+class Superseded(Conflict):
+    """Another attempt of the task has taken this one's place; what it says changes nothing."""
+
+    code = "superseded"
+
+
+class TaskEnded(Conflict):
+    """The task is over; what is over is not changed."""
+
+    code = "task_ended"
 
 
 class AgentDeregistered(OpsCoreError):
@@ -239,6 +275,13 @@ class ValidationFailed(OpsCoreError):
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__("; ".join(f"{e.get('loc')}: {e.get('msg')}" for e in errors))
         self.errors = errors
+
+
+class IdempotencyMismatch(OpsCoreError):
+    """An `Idempotency-Key` came a second time, with another request."""
+
+    code = "idempotency_mismatch"
+    status = 422
 
 
 class Overloaded(OpsCoreError):

@@ -1,0 +1,1 @@
+"""Workflows as they run: sessions, their tasks, and who works on them."""
