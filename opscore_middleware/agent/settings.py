@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from opscore_middleware.core.models import AgentId, Name, Registration
 from opscore_middleware.errors import ConfigurationError
 from opscore_middleware.protocol.address import base_url
+from opscore_middleware.protocol.credentials import checked_key
 
 __all__ = ["Settings", "WebSockets"]
 
@@ -148,17 +149,7 @@ def _address(given: _Given | None) -> str | None:
 
 
 def _key(given: _Given | None) -> str | None:
-    if given is None:
-        return None
-    key = given.value
-    if not isinstance(key, str) or not key.strip() or not key.isascii() or not key.isprintable():
-        # The value is left out on purpose: an almost right key is a secret too.
-        raise ConfigurationError(
-            f"{given.source} must be printable ASCII, as it travels in a header; "
-            "copy it again, without line breaks.",
-            setting=given.source,
-        )
-    return key.strip()
+    return None if given is None else checked_key(given.value, setting=given.source)
 
 
 def _checked(kind: Any, given: _Given | None) -> str | None:

@@ -7,13 +7,13 @@ from opscore_middleware.errors import ConfigurationError
 __all__ = ["authorization", "checked_key"]
 
 
-def checked_key(key: str, *, setting: str) -> str:
+def checked_key(key: object, *, setting: str) -> str:
     """Return the key without surrounding whitespace.
 
-    Raises `ConfigurationError` naming `setting`, never the value, for a key that cannot travel in
-    a header.
+    Raises `ConfigurationError` for what cannot travel in a header. The error names `setting` and
+    never the value: an almost right key is a secret too.
     """
-    stripped = key.strip()
+    stripped = key.strip() if isinstance(key, str) else ""
     if not stripped or not stripped.isascii() or not stripped.isprintable():
         raise ConfigurationError(
             f"{setting} must be printable ASCII, as it travels in a header; "

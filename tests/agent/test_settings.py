@@ -153,7 +153,7 @@ def test_what_is_accepted_can_always_register() -> None:
     assert registration(settings, "n" * 200, None, "i").agent_name == "n" * 200
 
 
-@pytest.mark.parametrize("key", [f"{KEY}\n", f"{KEY}é", "  ", f"{KEY}\x00", 5])
+@pytest.mark.parametrize("key", [f"{KEY}\n{KEY}", f"{KEY}é", "  ", f"{KEY}\x00", 5])
 def test_a_bad_key_is_named_and_never_shown(key: Any) -> None:
     with pytest.raises(ConfigurationError) as refused:
         OpsCoreMiddleware(app, api_key=key)
