@@ -1,0 +1,1 @@
+"""Workflows: what is to be done, by whom, and in which order."""
