@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opscore_middleware.cli import agents, keys, sessions
+from opscore_middleware.cli import agents, db, keys, sessions
 from opscore_middleware.cli.fleet import fleet
 from opscore_middleware.cli.report import report
 from opscore_middleware.cli.serve import serve
@@ -29,6 +29,7 @@ app.command()(watch)
 app.add_typer(agents.app, name="agents")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(keys.app, name="keys")
+app.add_typer(db.app, name="db")
 
 
 def _version(wanted: bool) -> None:

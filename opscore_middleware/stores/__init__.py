@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from opscore_middleware.core.store import Store
 from opscore_middleware.errors import ConfigurationError, MissingExtra
+from opscore_middleware.stores.schema import SchemaStatus
 from opscore_middleware.stores.sqlite import SqliteStore
 from opscore_middleware.stores.sqlite_file import MEMORY
 
-__all__ = ["open_store"]
+__all__ = ["Database", "open_store"]
+
+
+class Database(Store, Protocol):
+    """A store that somebody else keeps, with a schema that follows the releases."""
+
+    async def schema(self) -> SchemaStatus:
+        """Return how far its schema has come, without changing anything; before `open()`.
+
+        Raises as `open()` does.
+        """
+        ...
+
 
 _EXAMPLES = (
     "write sqlite:///opscore.db for a file in the working directory, "
@@ -19,7 +33,7 @@ _EXAMPLES = (
 )
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str) -> Database:
     """Return the store that `url` names; `await store.open()` is the caller's next step.
 
     Raises `ConfigurationError` for an address that names no store of this release, and
@@ -37,7 +51,7 @@ def open_store(url: str) -> Store:
     raise _refusal("has no scheme that names a store")
 
 
-def _postgres(parts: SplitResult) -> Store:
+def _postgres(parts: SplitResult) -> Database:
     try:
         # The driver is an extra of its own; SQLite does without it.
         from opscore_middleware.stores.postgres import PostgresStore

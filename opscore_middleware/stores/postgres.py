@@ -36,8 +36,8 @@ from opscore_middleware.stores.postgres_gatherer import Gatherer
 from opscore_middleware.stores.postgres_listener import Listener
 from opscore_middleware.stores.postgres_liveness import DatabaseClock, HeartbeatWriter, watermark
 from opscore_middleware.stores.postgres_reports import Asked, ReportWriter
-from opscore_middleware.stores.postgres_upgrade import upgrade
-from opscore_middleware.stores.schema import steps
+from opscore_middleware.stores.postgres_upgrade import schema_version, upgrade
+from opscore_middleware.stores.schema import SchemaStatus, status_of, steps
 
 __all__ = ["PostgresStore"]
 
@@ -101,6 +101,19 @@ class PostgresStore:
     async def close(self) -> None:
         if self._opened is not None:
             await _close(self._opened)
+
+    async def schema(self) -> SchemaStatus:
+        known, shown = steps("postgres"), self.address.shown
+        connections = Connections(self.address, size=1)
+        try:
+            await connections.open()
+            async with connections.raw() as connection:
+                found = await schema_version(connection, shown, known[-1].version)
+        except DRIVER_ERRORS as error:
+            raise refusal(error, shown) from error
+        finally:
+            await connections.close()
+        return status_of(self.name, shown, found=found, known=known)
 
     async def ping(self) -> None:
         await self._open().reports.ask(Asked((), whole=False))

@@ -11,11 +11,13 @@ from opscore_middleware.stores.postgres_connections import Connection
 from opscore_middleware.stores.postgres_locks import SCHEMA
 from opscore_middleware.stores.schema import Step
 
-__all__ = ["upgrade"]
+__all__ = ["schema_version", "upgrade"]
 
 logger = logging.getLogger(__name__)
 
 _OLDEST_SERVER: Final = 14
+_STEPS_WITHIN: Final = 3600.0
+"""How long a step, or another replica that takes it, may last, in seconds: tables may be large."""
 
 
 async def upgrade(connection: Connection, database: str, steps: Sequence[Step]) -> None:
@@ -28,17 +30,18 @@ async def upgrade(connection: Connection, database: str, steps: Sequence[Step]) 
     """
     _check_server(connection, database)
     newest = steps[-1].version
-    if await _version(connection, database, newest) == newest:
+    if await schema_version(connection, database, newest) == newest:
         return
     async with connection.transaction():
-        await connection.execute(f"SELECT pg_advisory_xact_lock({SCHEMA})")
+        await connection.execute(f"SELECT pg_advisory_xact_lock({SCHEMA})", timeout=_STEPS_WITHIN)
+        await connection.execute(_YIELD)
         # Another replica may have been first.
-        version = await _version(connection, database, newest)
+        version = await schema_version(connection, database, newest)
         if version == 0:
             await _prepare(connection)
         for step in steps:
             if step.version > version:
-                await connection.execute(step.sql)
+                await connection.execute(step.sql, timeout=_STEPS_WITHIN)
                 await connection.execute(_TAKEN, step.version)
     if 0 < version < newest:
         logger.info(
@@ -65,7 +68,11 @@ def _check_server(connection: Connection, database: str) -> None:
         )
 
 
-async def _version(connection: Connection, database: str, newest: int) -> int:
+async def schema_version(connection: Connection, database: str, newest: int) -> int:
+    """Return the version of a database's schema, 0 where it has none yet.
+
+    Raises `ConfigurationError` for one above `newest`.
+    """
     if not await connection.fetchval(_HAS_TABLE):
         return 0
     version: int = await connection.fetchval(
@@ -88,6 +95,10 @@ async def _prepare(connection: Connection) -> None:
         await connection.execute("CREATE SCHEMA opscore")
     await connection.execute(_TABLE)
 
+
+# Whoever waits for a table keeps all who come later waiting too. So give up, and try again, where
+# somebody reads it for long, rather than hold up the replicas that write.
+_YIELD: Final = "SET LOCAL lock_timeout = '5s'"
 
 # Read from the catalogue, as to_regclass() does not: it may remember that there was none before
 # another replica's lock was waited for.

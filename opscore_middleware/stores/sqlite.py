@@ -33,6 +33,7 @@ from opscore_middleware.stores import (
     sqlite_sessions,
 )
 from opscore_middleware.stores.bell import Bell
+from opscore_middleware.stores.schema import SchemaStatus, status_of, steps
 from opscore_middleware.stores.sqlite_file import SqliteFile
 from opscore_middleware.stores.sqlite_readers import SqliteReaders
 from opscore_middleware.stores.sqlite_writer import SqliteWriter
@@ -73,6 +74,11 @@ class SqliteStore:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._close)
+
+    async def schema(self) -> SchemaStatus:
+        found = await asyncio.to_thread(self._file.schema_version)
+        path = self._file.path
+        return status_of(self.name, f"sqlite:///{path}", found=found, known=steps("sqlite"))
 
     async def ping(self) -> None:
         await self._open_writer().run(lambda connection: connection.execute("SELECT 1").fetchone())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from opscore_middleware.errors import ConfigurationError, OpsCoreError, StoreUnavailable
 from opscore_middleware.stores.schema import steps
-from opscore_middleware.stores.sqlite_upgrade import APPLICATION_ID, upgrade
+from opscore_middleware.stores.sqlite_upgrade import APPLICATION_ID, schema_version, upgrade
 
 __all__ = ["MEMORY", "SqliteFile"]
 
@@ -89,6 +90,30 @@ class SqliteFile:
         )
         connection.row_factory = sqlite3.Row
         return connection
+
+    def schema_version(self) -> int:
+        """Return the version of the file's schema, 0 where there is none yet.
+
+        Reads beside a process that serves the file, and changes nothing. Raises as `open` does.
+        """
+        newest = steps("sqlite")[-1].version
+        if self.in_memory:
+            return newest  # made anew with each start
+        self._check_path()
+        if not Path(self.path).exists():
+            return 0
+        try:
+            with closing(
+                sqlite3.connect(
+                    f"{Path(self.path).absolute().as_uri()}?mode=ro",
+                    uri=True,
+                    timeout=self._busy_timeout,
+                )
+            ) as connection:
+                self._check_owner(connection)
+                return schema_version(connection, Path(self.path), newest)
+        except sqlite3.Error as error:
+            raise self._refusal(error) from error
 
     def release(self) -> None:
         """Let other processes have the file."""

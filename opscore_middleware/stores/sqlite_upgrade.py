@@ -14,7 +14,7 @@ from typing import Final
 from opscore_middleware.errors import ConfigurationError, StoreUnavailable
 from opscore_middleware.stores.schema import Step
 
-__all__ = ["APPLICATION_ID", "upgrade"]
+__all__ = ["APPLICATION_ID", "schema_version", "upgrade"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +31,7 @@ def upgrade(connection: sqlite3.Connection, path: Path | None, steps: Sequence[S
     cannot be made, and `sqlite3.Error` when a step fails.
     """
     newest = steps[-1].version
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > newest:
-        raise ConfigurationError(
-            f"The database {path} has schema version {version}, and this release knows none above "
-            f"{newest}; install the release that wrote it, or a newer one.",
-            path=str(path),
-            version=version,
-            newest=newest,
-        )
+    version = schema_version(connection, path, newest)
     if version == newest:
         return
     copy = _copy(connection, path, version) if path is not None and version > 0 else None
@@ -57,6 +49,24 @@ def upgrade(connection: sqlite3.Connection, path: Path | None, steps: Sequence[S
             newest,
             copy,
         )
+
+
+def schema_version(connection: sqlite3.Connection, path: Path | None, newest: int) -> int:
+    """Return the version of a database's schema, 0 where it has none yet.
+
+    Raises `ConfigurationError` for one above `newest`.
+    """
+    version: int
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > newest:
+        raise ConfigurationError(
+            f"The database {path} has schema version {version}, and this release knows none above "
+            f"{newest}; install the release that wrote it, or a newer one.",
+            path=str(path),
+            version=version,
+            newest=newest,
+        )
+    return version
 
 
 def _copy(connection: sqlite3.Connection, path: Path, version: int) -> Path:
