@@ -27,6 +27,8 @@
     ├── AgentDeregistered           410  known once, taken out on purpose
     ├── BodyTooLarge                413  more bytes than the server reads
     ├── ValidationFailed            422  the body does not have the documented shape
+    ├── InvalidDefinition           422  a workflow definition has faults; `faults` are all of them
+    ├── ExpressionFailed            422  an expression of a workflow cannot be reckoned
     ├── IdempotencyMismatch         422  the key was used for another request
     ├── Overloaded                  429  more waits to be written than the server takes on
     ├── StoreUnavailable            503  the database cannot be used right now
@@ -44,6 +46,7 @@ server answers with; both are stable. `context` holds the values that the messag
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 __all__ = [
@@ -56,9 +59,11 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "EventsGone",
+    "ExpressionFailed",
     "Forbidden",
     "IdempotencyMismatch",
     "InvalidCursor",
+    "InvalidDefinition",
     "InvalidEventType",
     "InvalidInput",
     "InvalidSignature",
@@ -281,6 +286,31 @@ class IdempotencyMismatch(OpsCoreError):
     """An `Idempotency-Key` came a second time, with another request."""
 
     code = "idempotency_mismatch"
+    status = 422
+
+
+class InvalidDefinition(OpsCoreError):
+    """A workflow definition has faults; `faults` has the path and the message of each."""
+
+    code = "invalid_definition"
+    status = 422
+
+    def __init__(self, faults: Sequence[Mapping[str, str]]) -> None:
+        listed = [dict(fault) for fault in faults]
+        told = "; ".join(
+            f"{fault['path'] or 'the definition'}: {fault['message']}" for fault in listed
+        )
+        super().__init__(
+            f"The definition has {len(listed)} fault{'s' if len(listed) != 1 else ''}: {told}.",
+            faults=listed,
+        )
+        self.faults = listed
+
+
+class ExpressionFailed(OpsCoreError):
+    """An expression of a workflow cannot be reckoned with what its run has brought so far."""
+
+    code = "expression_failed"
     status = 422
 
 

@@ -52,7 +52,7 @@ def _micros(value: Any) -> Any:
     if isinstance(value, str):
         return parse_duration(value)
     if isinstance(value, int | float):
-        raise ValueError(f"{value!r} has no unit; write for example 30s, 15m or 2h")  # noqa: TRY004
+        raise ValueError(f"{value!r} has no unit; write for example 30s, 15m or 2h")
     return value
 
 
