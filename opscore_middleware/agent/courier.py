@@ -114,7 +114,7 @@ class Courier:
             return self._not_before - now
         spent = time.thread_time()
         pause = self._attempt()
-        pace = self._budget.spend(time.thread_time() - spent, now=now)
+        pace = self._budget.spend(time.thread_time() - spent, now=now, used=time.process_time())
         wait = pause if urgent else max(pause, pace)
         self._not_before = self._monotonic() + wait
         return wait if self._hand or len(self._outbox) else None

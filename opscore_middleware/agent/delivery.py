@@ -115,28 +115,37 @@ def backoff(
 
 
 class Budget:
-    """Keeps the reporter's own processor time below a share of the host's.
+    """Keeps the reporter's own processor time below a share of what the host needs and leaves.
 
     A token bucket in seconds of processor time: what is not used adds up to `burst`, so a quiet
     agent reports at once and a busy one in larger batches.
 
     Args:
-        share: the part of one processor that reporting may use, in the long run.
+        share: the part of one processor that reporting may use while the host uses all of it.
+        spare: the part that it may use on top of that of what the host leaves of one processor.
         burst: seconds of processor time that may be used at once.
     """
 
-    def __init__(self, *, share: float = 0.02, burst: float = 0.05) -> None:
+    def __init__(self, *, share: float = 0.01, spare: float = 0.1, burst: float = 0.02) -> None:
         self._share: Final = share
+        self._spare: Final = spare
         self._burst: Final = burst
         self._credit = burst
         self._at: float | None = None
+        self._used = 0.0
 
-    def spend(self, cost: float, *, now: float) -> float:
+    def spend(self, cost: float, *, now: float, used: float) -> float:
         """Pay for a delivery that took `cost`; return the seconds to wait before the next.
 
-        The first is free: it pays for imports and the connection, once.
+        `used` is the processor time of the whole process so far, this delivery's with it. The
+        first is free: it pays for imports and the connection, once.
         """
-        if self._at is not None:
-            self._credit = min(self._burst, self._credit + (now - self._at) * self._share) - cost
-        self._at = now
-        return max(0.0, -self._credit / self._share)
+        rate = self._share + self._spare
+        if self._at is not None and now > self._at:
+            passed = now - self._at
+            busy = min(1.0, max(0.0, used - self._used - cost) / passed)
+            rate -= self._spare * busy
+            self._credit = min(self._burst, self._credit + passed * rate)
+            self._credit -= cost
+        self._at, self._used = now, used
+        return max(0.0, -self._credit / rate)

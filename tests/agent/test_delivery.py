@@ -107,18 +107,30 @@ def test_a_fleet_spreads_evenly_after_an_outage() -> None:
 
 
 def test_a_quiet_agent_reports_at_once() -> None:
-    budget = Budget(share=0.02, burst=0.05)
-    assert budget.spend(1.0, now=0.0) == 0.0  # the first pays for imports and the connection
+    budget = Budget(share=0.02, spare=0.0, burst=0.02)
+    # The first pays for imports and the connection.
+    assert budget.spend(1.0, now=0.0, used=1.0) == 0.0
     for second in range(1, 100):
-        assert budget.spend(0.002, now=float(second)) == 0.0
+        assert budget.spend(0.002, now=float(second), used=1.0 + 0.002 * second) == 0.0
 
 
-def test_a_busy_agent_stays_below_its_share() -> None:
-    budget = Budget(share=0.02, burst=0.05)
-    now, spent = 0.0, 0.0
-    budget.spend(0.001, now=now)
-    while now < 100:
+def spent_in(seconds: float, budget: Budget, *, busy: float) -> float:
+    """Return what is spent while the host uses a part of the processor and there is much to tell."""
+    now, used, spent = 0.0, 0.0, 0.0
+    budget.spend(0.001, now=now, used=used)
+    while now < seconds:
         spent += 0.001
-        now += 0.001 + budget.spend(0.001, now=now)
-    assert spent <= 0.05 + 0.021 * now
-    assert spent > 0.019 * now
+        pause = 0.001 + budget.spend(0.001, now=now, used=used)
+        now += pause
+        used += 0.001 + busy * pause
+    return spent / now
+
+
+def test_reporting_takes_its_share_of_a_busy_processor_and_no_more() -> None:
+    spent = spent_in(100.0, Budget(share=0.02, spare=0.1, burst=0.02), busy=1.0)
+    assert 0.019 < spent < 0.022
+
+
+def test_reporting_takes_more_of_what_the_host_leaves() -> None:
+    spent = spent_in(100.0, Budget(share=0.02, spare=0.1, burst=0.02), busy=0.5)
+    assert 0.065 < spent < 0.075
