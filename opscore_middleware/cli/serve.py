@@ -26,6 +26,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many processes share the port, on PostgreSQL; else OPSCORE_WORKERS, else 1.",
+            show_default=False,
+        ),
+    ] = None,
     database: Annotated[
         str | None,
         typer.Option(
@@ -46,9 +54,10 @@ def serve(
       opscore serve
       opscore serve --port 9000 --database sqlite:////var/lib/opscore/opscore.db
       OPSCORE_API_KEY=... opscore serve --host 0.0.0.0
+      opscore serve --workers 4 --database postgresql://opscore@db.internal/opscore
     """
     # The server is an extra of its own; the other commands do without it.
     from opscore_middleware.server import Settings
     from opscore_middleware.server import serve as run
 
-    run(Settings.resolve(host=host, port=port, database_url=database))
+    run(Settings.resolve(host=host, port=port, workers=workers, database_url=database))

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Final, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from opscore_middleware.server.settings import LogFormat
 
 __all__ = ["configure", "get_logger"]
+
+_NOTHING: Final[Mapping[str, object]] = {}
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
@@ -30,16 +33,22 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     return logger
 
 
-def configure(level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
+def configure(
+    level: str,
+    log_format: LogFormat,
+    stream: TextIO | None = None,
+    *,
+    fields: Mapping[str, object] = _NOTHING,
+) -> None:
     """Send every record of this process, the web server's too, through one renderer.
 
     `auto` means for a person where `stream` (standard error unless given) is a terminal, and JSON
-    anywhere else.
+    anywhere else. `fields` go with every record.
     """
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     human = log_format == "console" or (log_format == "auto" and stream.isatty())
-    handler.setFormatter(_formatter(human=human))
+    handler.setFormatter(_formatter(human=human, fields=fields))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -49,11 +58,15 @@ def configure(level: str, log_format: LogFormat, stream: TextIO | None = None) -
         logging.getLogger(name).setLevel(chatter)
 
 
-def _formatter(*, human: bool) -> logging.Formatter:
+def _formatter(*, human: bool, fields: Mapping[str, object]) -> logging.Formatter:
+    def add_fields(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+        return {**fields, **event}
+
     common: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        add_fields,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),

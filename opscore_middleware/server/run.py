@@ -1,21 +1,25 @@
-"""The process that is the server: one socket, one loop, a clean end."""
+"""The process that is the server: one socket, one loop, a clean end; or several that share one."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
 from typing import Final, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
 
-from opscore_middleware.errors import ConfigurationError
+from opscore_middleware.core.store import Store
+from opscore_middleware.errors import ConfigurationError, OpsCoreError
 from opscore_middleware.server.app import create_app
 from opscore_middleware.server.logs import configure, get_logger
 from opscore_middleware.server.settings import Settings
+from opscore_middleware.server.workers import end_with_the_supervisor, supervise
 
 __all__ = ["Server", "serve"]
 
@@ -30,12 +34,62 @@ GOODBYE: Final = 0.4
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, and return by `SystemExit(0)` then.
 
-    Raises `ConfigurationError` when the address cannot or must not be listened on, and
-    `StoreUnavailable` when the database cannot be opened.
+    Raises `ConfigurationError` when the address cannot or must not be listened on, or when there
+    are to be several workers on a store for one; `StoreUnavailable` when the database cannot be
+    opened.
     """
     settings.require_safe_address()
-    configure(settings.log_level, settings.log_format)
-    app = create_app(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    if settings.workers == 1:
+        configure(settings.log_level, settings.log_format)
+        app = create_app(settings)
+        with _listener(settings.host, settings.port) as listener:
+            _run(app, listener)
+    else:
+        _serve_together(settings)
+
+
+def _serve_together(settings: Settings) -> None:
+    _configure_one_of_several(settings)
+    # Made here too, so that what cannot be used is said once, and the schema is brought up to date
+    # by one.
+    store = create_app(settings).state.opscore.store
+    if store.name == "sqlite":
+        raise ConfigurationError(
+            f"OPSCORE_WORKERS={settings.workers} needs PostgreSQL, since a SQLite file serves one "
+            "process at a time: set OPSCORE_DATABASE_URL to a postgresql:// URL, or run one "
+            "worker.",
+            setting="OPSCORE_WORKERS",
+        )
+    with _listener(settings.host, settings.port) as listener:
+        asyncio.run(_open_and_close(store))
+        supervise(partial(_work, settings, listener), settings.workers)
+
+
+def _work(settings: Settings, listener: socket.socket) -> None:
+    """Be one of several processes on one socket, in a fresh interpreter."""
+    end_with_the_supervisor()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    _configure_one_of_several(settings)
+    try:
+        _run(create_app(settings), listener)
+    except OpsCoreError as error:
+        log.error("worker_failed", detail=error.message)
+        sys.exit(1)
+
+
+def _configure_one_of_several(settings: Settings) -> None:
+    configure(settings.log_level, settings.log_format, fields={"pid": os.getpid()})
+
+
+async def _open_and_close(store: Store) -> None:
+    await store.open()
+    await store.close()
+
+
+def _run(app: FastAPI, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         # Entered below: the web server would wrap what goes wrong in a traceback of its own.
@@ -48,12 +102,7 @@ def serve(settings: Settings) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
-    with (
-        _listener(settings.host, settings.port) as listener,
-        asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
-    ):
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_serve(app, Server(config, app), listener))
 
 
