@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from opscore_middleware.core.liveness import Watermark
@@ -168,5 +168,19 @@ class RunStore(Protocol):
 
         Those are what an agent is told to cancel. An attempt is listed until its agent has
         another attempt of any task in that slot, or `since` has passed.
+        """
+        ...
+
+    # --- what is let go of -----------------------------------------------------------------------
+
+    async def count_tasks(self) -> Mapping[TaskState, int]:
+        """Count the tasks that have not ended, by state; what has none may be left out."""
+        ...
+
+    async def prune_runs(self, *, before: int, limit: int) -> int:
+        """Delete sessions that ended before a time, with all their tasks, the oldest first.
+
+        At most `limit` sessions, those that run no workflow too; returns how many. Definitions
+        stay.
         """
         ...
