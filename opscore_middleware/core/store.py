@@ -216,11 +216,11 @@ class Store(Protocol):
 class WakingStore(Protocol):
     """What a store may offer beyond its verbs: to wake whoever waits for events."""
 
-    async def wait_for_events(self, timeout: float) -> None:
+    async def wait_for_events(self, timeout: float, *, after: int) -> int:
         """Return when there may be new events, at the latest after `timeout` seconds.
 
-        For one caller at a time. What came since the last return counts, so that nothing slips
-        between a look and the next wait; returning for nothing is fine.
+        For any number of callers: each hands in what it was answered last, 0 at first, so that
+        nothing slips between a look and the next wait. Returning for nothing is fine.
         """
         ...
 

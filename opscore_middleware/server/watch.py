@@ -51,6 +51,7 @@ class Hub:
         # that it may meet; then by wish, since equal ones get the same bytes.
         self._groups: dict[str | None, dict[Wanted, set[Watcher]]] = {}
         self._read_at = 0.0
+        self._heard = 0
 
     @property
     def count(self) -> int:
@@ -134,7 +135,7 @@ class Hub:
 
     async def _sleep(self, seconds: float) -> None:
         if isinstance(self._store, WakingStore):
-            await self._store.wait_for_events(seconds)
+            self._heard = await self._store.wait_for_events(seconds, after=self._heard)
         else:
             await asyncio.sleep(seconds)
 

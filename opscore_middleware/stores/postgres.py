@@ -213,8 +213,8 @@ class PostgresStore:
         async with self._open().others.connection() as connection:
             return await postgres_events.last_event_id(connection)
 
-    async def wait_for_events(self, timeout: float) -> None:
-        await self._open().listener.wait(timeout)
+    async def wait_for_events(self, timeout: float, *, after: int) -> int:
+        return await self._open().listener.wait(timeout, after=after)
 
     async def forget_instances(self, *, mark: Watermark, before: int, now: int) -> int:
         async with self._open().others.connection() as connection:

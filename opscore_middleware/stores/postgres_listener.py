@@ -28,17 +28,22 @@ class Listener:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._bell = Bell()
+        self._connecting = asyncio.Lock()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
-    async def wait(self, timeout: float) -> None:
-        """Return when there may be new events, at the latest after `timeout` seconds."""
+    async def wait(self, timeout: float, *, after: int) -> int:
+        """Return when there may be new events, at the latest after `timeout` seconds.
+
+        Any number may wait, each with what it was answered last, 0 at first.
+        """
         try:
             async with asyncio.timeout(timeout):
-                if self._connection is None:
-                    await self._try_to_listen()
-                await self._bell.wait(timeout)
+                async with self._connecting:
+                    if self._connection is None:
+                        await self._try_to_listen()
+                return await self._bell.wait(timeout, after=after)
         except TimeoutError:
-            pass
+            return after
 
     async def close(self) -> None:
         """Listen no more. Idempotent."""

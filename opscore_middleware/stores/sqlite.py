@@ -176,9 +176,9 @@ class SqliteStore:
     async def last_event_id(self) -> int:
         return await self._reads().run(sqlite_events.last_event_id)
 
-    async def wait_for_events(self, timeout: float) -> None:
+    async def wait_for_events(self, timeout: float, *, after: int) -> int:
         # One process writes to the file, so what it has committed is all there is.
-        await self._bell.wait(timeout)
+        return await self._bell.wait(timeout, after=after)
 
     async def forget_instances(self, *, mark: Watermark, before: int, now: int) -> int:
         return await self._open_writer().run(

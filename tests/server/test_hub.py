@@ -45,9 +45,9 @@ class Counting:
             raise StoreUnavailable("The database is away.")
         return await self._store.events(**query)
 
-    async def wait_for_events(self, timeout: float) -> None:
+    async def wait_for_events(self, timeout: float, *, after: int) -> int:
         assert isinstance(self._store, WakingStore)
-        await self._store.wait_for_events(timeout)
+        return await self._store.wait_for_events(timeout, after=after)
 
 
 class Client:

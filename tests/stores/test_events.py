@@ -89,13 +89,16 @@ async def test_the_first_and_the_last_id_are_known(store: Store) -> None:
     assert (await store.first_event_id(), await store.last_event_id()) == (ids[0], ids[-1])
 
 
-async def test_whoever_waits_is_woken_by_a_report(store: Store) -> None:
+async def test_all_who_wait_are_woken_by_a_report(store: Store) -> None:
     await add(store)
     await store.apply_reports([said(sequence=1)])
-    await waking(store).wait_for_events(TIMEOUT)  # what came before the first wait counts
+    # What came before the first wait counts.
+    heard = await waking(store).wait_for_events(TIMEOUT, after=0)
     began = time.monotonic()
-    waiting = asyncio.create_task(waking(store).wait_for_events(TIMEOUT))
-    await asyncio.gather(waiting, store.apply_reports([said(sequence=2)]))
+    waiting = [
+        asyncio.create_task(waking(store).wait_for_events(TIMEOUT, after=heard)) for _ in range(3)
+    ]
+    await asyncio.gather(*waiting, store.apply_reports([said(sequence=2)]))
     assert time.monotonic() - began < TIMEOUT / 2
     assert len(await read(store)) == 2
 
@@ -105,13 +108,15 @@ async def test_a_report_between_a_look_and_the_next_wait_is_not_slept_through(
 ) -> None:
     await add(store)
     began = time.monotonic()
+    one = other = 0
     for sequence in range(1, 4):
         await store.apply_reports([said(sequence=sequence)])
-        await waking(store).wait_for_events(TIMEOUT)
+        one = await waking(store).wait_for_events(TIMEOUT, after=one)
+        other = await waking(store).wait_for_events(TIMEOUT, after=other)
     assert time.monotonic() - began < TIMEOUT / 2
 
 
 async def test_a_wait_for_nothing_ends(store: Store) -> None:
     await add(store)
-    await waking(store).wait_for_events(0.01)
+    await waking(store).wait_for_events(0.01, after=0)
     assert await read(store) == []

@@ -149,13 +149,14 @@ async def test_while_the_server_is_away_all_are_told_and_afterwards_all_goes_on(
 
 async def test_a_wait_for_events_outlives_the_server(store: Store, server: PostgresServer) -> None:
     assert isinstance(store, WakingStore)
-    await store.wait_for_events(TIMEOUT)
+    heard = await store.wait_for_events(TIMEOUT, after=0)
     await asyncio.to_thread(server.stop)
     for _ in range(3):
-        await store.wait_for_events(0.01)
+        heard = await store.wait_for_events(0.01, after=heard)
     await asyncio.to_thread(server.start)
-    await store.wait_for_events(TIMEOUT)  # listens again, and may have missed something
-    waiting = asyncio.ensure_future(store.wait_for_events(TIMEOUT))
+    # Listens again, and may have missed something.
+    heard = await store.wait_for_events(TIMEOUT, after=heard)
+    waiting = asyncio.ensure_future(store.wait_for_events(TIMEOUT, after=heard))
     await answered(store, 1)
     await asyncio.wait_for(waiting, TIMEOUT / 2)
 

@@ -252,8 +252,8 @@ async def test_whoever_waits_hears_of_what_another_replica_has_written(pair: lis
     writer, waiter = pair
     assert isinstance(waiter, WakingStore)
     await add(writer)
-    await waiter.wait_for_events(TIMEOUT)  # connects, and may have missed something
-    waiting = asyncio.ensure_future(waiter.wait_for_events(TIMEOUT))
+    heard = await waiter.wait_for_events(TIMEOUT, after=0)  # connects, and may have missed some
+    waiting = asyncio.ensure_future(waiter.wait_for_events(TIMEOUT, after=heard))
     await writer.apply_reports([said(sequence=1)])
     await asyncio.wait_for(waiting, TIMEOUT / 2)
     assert len(await waiter.events(after=0, limit=9, max_size=999)) == 1
