@@ -173,7 +173,7 @@ class RunStore(Protocol):
 
     # --- what is let go of -----------------------------------------------------------------------
 
-    async def count_tasks(self) -> Mapping[TaskState, int]:
+    async def unfinished(self) -> Mapping[TaskState, int]:
         """Count the tasks that have not ended, by state; what has none may be left out."""
         ...
 
