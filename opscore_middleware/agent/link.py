@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,7 +17,8 @@ from opscore_middleware.protocol.calls import Call
 
 __all__ = ["Link", "Unreachable"]
 
-# httpx takes its timeouts one by one; a delivery that meets none of them for this long is over.
+_LONGEST = 10.0
+# Within it, httpx takes its timeouts one by one.
 _TIMEOUT = {"connect": 3.0, "read": 5.0, "write": 5.0, "pool": 5.0}
 _MAX_ANSWER = 1 << 20
 
@@ -38,7 +40,9 @@ class Link:
     Args:
         api_url: the server's address, as `protocol.address.base_url` returns it.
         api_key: sent as a bearer token.
-        transport: makes another transport than httpx's own, for proxies and tests.
+        transport: makes another transport than our own, for proxies and tests; until its answer
+            begins, the waits are the transport's own.
+        longest: seconds that a call may take, whatever little comes meanwhile.
     """
 
     def __init__(
@@ -46,8 +50,11 @@ class Link:
         api_url: str,
         api_key: str | None,
         transport: Callable[[], httpx.BaseTransport] | None = None,
+        *,
+        longest: float = _LONGEST,
     ) -> None:
         self.api_url = api_url
+        self._longest = longest
         self._make = transport or self._http
         self._transport: httpx.BaseTransport | None = None
         self._headers = {"User-Agent": "opscore-middleware", "Accept": "application/json"}
@@ -59,6 +66,7 @@ class Link:
 
     def send(self, call: Call[Any]) -> Answer:
         """Send a call and wait for its answer. Raises `Unreachable` when there is none."""
+        deadline = time.monotonic() + self._longest
         try:
             if self._transport is None:
                 self._transport = self._make()
@@ -72,7 +80,7 @@ class Link:
             with _untraced():
                 response = self._transport.handle_request(request)
                 try:
-                    body = _read(response)
+                    body = _read(response, deadline)
                 finally:
                     response.close()
         except Exception as failure:
@@ -97,7 +105,11 @@ class Link:
             self._transport = None
 
     def _http(self) -> httpx.BaseTransport:
-        return httpx.HTTPTransport(verify=self.api_url.startswith("https:"))
+        # Here, in the reporter's thread, and not as the host starts: it imports httpcore, which
+        # takes as long as httpx, and which httpx puts off until here as well.
+        from opscore_middleware.agent.wire import Wire
+
+        return Wire(secure=self.api_url.startswith("https:"), longest=self._longest)
 
 
 def _untraced() -> AbstractContextManager[None]:
@@ -112,9 +124,11 @@ def _untraced() -> AbstractContextManager[None]:
     return untraced
 
 
-def _read(response: httpx.Response) -> bytes:
+def _read(response: httpx.Response, deadline: float) -> bytes:
     body = bytearray()
     for chunk in response.iter_bytes():
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout("the answer came too slowly")
         body += chunk
         if len(body) > _MAX_ANSWER:
             break
