@@ -15,6 +15,7 @@
     │   ├── InvalidSignature        401  the signature fits none of the secrets
     │   └── StaleSignature          401  signed too long ago, or too far ahead
     ├── Forbidden                   403  a key that opens something else
+    │   └── EndpointNotAllowed      403  an address that Ops-Core may not send tasks to
     ├── AgentNotFound               404  nobody by that id
     ├── SessionNotFound             404  no session with that id
     ├── WorkflowNotFound            404  no definition with that id, or no such version of it
@@ -58,6 +59,7 @@ __all__ = [
     "BodyTooLarge",
     "ConfigurationError",
     "Conflict",
+    "EndpointNotAllowed",
     "EventsGone",
     "ExpressionFailed",
     "Forbidden",
@@ -165,6 +167,12 @@ class Forbidden(OpsCoreError):
 
     code = "forbidden"
     status = 403
+
+
+class EndpointNotAllowed(Forbidden):
+    """An agent's endpoint is not among those that Ops-Core may send tasks to."""
+
+    code = "endpoint_not_allowed"
 
 
 class WebhookRefused(OpsCoreError):
