@@ -9,12 +9,12 @@ from opscore_middleware.core.clock import SECOND, Clock
 from opscore_middleware.core.liveness import Watermark, advance
 from opscore_middleware.core.records import (
     HeartbeatOutcome,
-    ReportOutcome,
     StoredHeartbeat,
     StoredReport,
 )
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.errors import StoreUnavailable
+from opscore_middleware.stores.heartbeats import answers, folded
 from opscore_middleware.stores.postgres_agents import senders
 from opscore_middleware.stores.postgres_connections import Connection, Connections
 
@@ -86,35 +86,9 @@ async def _write(
     connection: Connection, beats: Sequence[StoredHeartbeat]
 ) -> list[HeartbeatOutcome]:
     agents = await senders(connection, {beat.agent_id for beat in beats})
-    latest: dict[tuple[int, str], StoredHeartbeat] = {}
-    for beat in beats:
-        agent_key = agents.keys.get(beat.agent_id)
-        if agent_key is not None:
-            instance = agent_key, beat.instance_id
-            latest[instance] = _after(latest.get(instance), beat)
-    known: dict[tuple[int, str], HeartbeatOutcome] = {}
-    if latest:
-        columns = zip(*(instance + beat[2:] for instance, beat in latest.items()), strict=True)
-        for agent_key, instance_id, state, last_sequence in await connection.fetch(_BEAT, *columns):
-            known[agent_key, instance_id] = HeartbeatOutcome(
-                ReportOutcome.ACCEPTED, state, last_sequence
-            )
-    return [
-        HeartbeatOutcome(agents.refused[beat.agent_id], _UNKNOWN, 0)
-        if beat.agent_id in agents.refused
-        else known[agents.keys[beat.agent_id], beat.instance_id]
-        for beat in beats
-    ]
-
-
-def _after(before: StoredHeartbeat | None, beat: StoredHeartbeat) -> StoredHeartbeat:
-    """Return what two heartbeats of one instance say, since a statement changes a row once."""
-    if before is None:
-        return beat
-    return beat._replace(
-        received_at=max(before.received_at, beat.received_at),
-        started_at=beat.started_at if before.started_at is None else before.started_at,
-    )
+    rows = folded(beats, agents.keys)
+    written = await connection.fetch(_BEAT, *zip(*rows, strict=True)) if rows else ()
+    return answers(beats, agents.keys, agents.refused, written)
 
 
 _CLOCK: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"

@@ -111,7 +111,7 @@ class SqliteStore:
         )
 
     async def heartbeat(self, beat: StoredHeartbeat) -> HeartbeatOutcome:
-        return await self._open_writer().run(partial(sqlite_liveness.heartbeat, beat=beat))
+        return await self._open_writer().beat(beat)
 
     async def watermark(self, *, now: int) -> Watermark:
         return await self._open_writer().run(partial(sqlite_liveness.watermark, now=now))

@@ -7,12 +7,19 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from opscore_middleware.core.histogram import Histogram
-from opscore_middleware.core.records import ReportOutcome, StoredReport
+from opscore_middleware.core.records import (
+    HeartbeatOutcome,
+    ReportOutcome,
+    StoredHeartbeat,
+    StoredReport,
+)
 from opscore_middleware.errors import StoreUnavailable
+from opscore_middleware.stores.sqlite_heartbeats import HeartbeatWriter
 from opscore_middleware.stores.sqlite_reports import ReportWriter
 
 __all__ = ["SqliteWriter"]
@@ -27,8 +34,16 @@ Explain = Callable[[Exception], StoreUnavailable | None]
 class _Reports:
     """A caller that waits for reports to be written."""
 
-    reports: Sequence[StoredReport]
+    rows: Sequence[StoredReport]
     whole: bool
+    future: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Beat:
+    """A caller that waits for a heartbeat to be written."""
+
+    rows: Sequence[StoredHeartbeat]  # one
     future: asyncio.Future[Any]
 
 
@@ -40,7 +55,8 @@ class _Work:
     future: asyncio.Future[Any]
 
 
-_Caller = _Reports | _Work
+_Caller = _Reports | _Beat | _Work
+_Writes = Callable[[Sequence[Any]], Sequence[Any]]
 _Answers = list[tuple[asyncio.Future[Any], Any]]
 
 
@@ -71,6 +87,7 @@ class SqliteWriter:
         self._explain = explain
         self._reported = reported
         self._reports = ReportWriter(connection)
+        self._beats = HeartbeatWriter(connection)
         self._callers: SimpleQueue[_Caller | None] = SimpleQueue()
         self._asking = threading.Lock()  # nobody may ask after the thread was told to end
         self._closed = False
@@ -84,6 +101,14 @@ class SqliteWriter:
         self._ask(_Reports(reports, whole, future))
         outcomes: list[ReportOutcome] = await future
         return outcomes
+
+    async def beat(self, beat: StoredHeartbeat) -> HeartbeatOutcome:
+        """Write a heartbeat and say what is known of its instance."""
+        future = asyncio.get_running_loop().create_future()
+        self._ask(_Beat((beat,), future))
+        (outcome,) = await future
+        known: HeartbeatOutcome = outcome
+        return known
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in the writer's thread, within a transaction."""
@@ -136,10 +161,13 @@ class SqliteWriter:
             for caller in callers
             if isinstance(caller, _Work)
         ]
+        beating = [caller for caller in callers if isinstance(caller, _Beat)]
+        answers += self._write(beating, self._beats.write)
         reporting = [caller for caller in callers if isinstance(caller, _Reports)]
         refused = self._refused(reporting)
         answers += refused.items()
-        return answers + self._write([c for c in reporting if c.future not in refused])
+        reporting = [caller for caller in reporting if caller.future not in refused]
+        return answers + self._write(reporting, self._reports.write)
 
     def _refused(self, callers: list[_Reports]) -> dict[asyncio.Future[Any], list[ReportOutcome]]:
         """Answer the callers that want all or nothing, and cannot have all.
@@ -149,25 +177,26 @@ class SqliteWriter:
         whole = [caller for caller in callers if caller.whole]
         if not whole:
             return {}
-        strangers = self._reports.strangers([r for caller in whole for r in caller.reports])
+        strangers = self._reports.strangers([r for caller in whole for r in caller.rows])
         refused = {}
         for caller in whole:
-            reasons = [strangers.get(report.agent_id) for report in caller.reports]
+            reasons = [strangers.get(report.agent_id) for report in caller.rows]
             first = next((reason for reason in reasons if reason is not None), None)
             if first is not None:
                 refused[caller.future] = [reason or first for reason in reasons]
         return refused
 
-    def _write(self, callers: list[_Reports]) -> _Answers:
+    def _write(self, callers: Sequence[_Reports | _Beat], write: _Writes) -> _Answers:
+        """Write what all of them ask for in one go, or else what each asks for by itself."""
         if not callers:
             return []
-        together = [report for caller in callers for report in caller.reports]
-        outcomes = self._alone(lambda _: self._reports.write(together))
+        together = [row for caller in callers for row in caller.rows]
+        outcomes = self._alone(lambda _: write(together))
         if isinstance(outcomes, Exception):
-            return [(c.future, self._alone(_writing(self._reports, c))) for c in callers]
+            return [(c.future, self._alone(partial(_apply, write, c.rows))) for c in callers]
         answers, start = [], 0
         for caller in callers:
-            end = start + len(caller.reports)
+            end = start + len(caller.rows)
             answers.append((caller.future, outcomes[start:end]))
             start = end
         return answers
@@ -200,8 +229,8 @@ class SqliteWriter:
             self._connection.execute("ROLLBACK")
 
 
-def _writing(reports: ReportWriter, caller: _Reports) -> Run:
-    return lambda _: reports.write(caller.reports)
+def _apply(write: _Writes, rows: Sequence[Any], _: sqlite3.Connection) -> Sequence[Any]:
+    return write(rows)
 
 
 def _answer(answers: _Answers) -> None:
