@@ -1,0 +1,114 @@
+"""Whether a definition's expressions can be read, and name what is there when they are needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from opscore_middleware.core.workflows.expressions import TASK_FIELDS, Expressions
+from opscore_middleware.core.workflows.faults import Fault, Loc, nearest_name
+from opscore_middleware.core.workflows.graph import Graph
+from opscore_middleware.core.workflows.order import unknown_task
+from opscore_middleware.core.workflows.sketch import Sketch
+from opscore_middleware.core.workflows.templates import Hole, split
+
+__all__ = ["formula_faults"]
+
+_ROOTS: Final = ("initialPayload", "tasks")
+_ITEM_ROOTS: Final = ("item", "index")
+_MAX_DEPTH: Final = 100
+
+
+class _Scope(NamedTuple):
+    """What an expression may name. `before` is None where the order is not to be told."""
+
+    roots: tuple[str, ...]
+    task_ids: Sequence[str]
+    before: frozenset[str] | None
+    expressions: Expressions
+
+
+def formula_faults(
+    tasks: Sequence[Sketch], graph: Graph, *, expressions: Expressions, is_ordered: bool
+) -> Iterator[Fault]:
+    """Go through the faults of all expressions; `is_ordered` says that there are no cycles."""
+    for task in tasks:
+        before = None
+        if is_ordered and task.task_id is not None:
+            before = graph.ancestors(task.task_id)
+        scope = _Scope(_ROOTS, graph.task_ids, before, expressions)
+        if task.when is not None:
+            yield from _expression((*task.loc, "when"), task.when, scope)
+        if task.for_each is not None:
+            yield from _expression((*task.loc, "forEach"), task.for_each, scope)
+            scope = scope._replace(roots=_ROOTS + _ITEM_ROOTS)
+        yield from _value((*task.loc, "parameters"), task.parameters, scope, 0)
+
+
+def _value(loc: Loc, value: Any, scope: _Scope, depth: int) -> Iterator[Fault]:
+    if depth > _MAX_DEPTH:
+        yield Fault(loc[:10], f"is nested more than {_MAX_DEPTH} deep")
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            if isinstance(name, str):
+                yield from _value((*loc, name), one, scope, depth + 1)
+            else:
+                yield Fault(loc, f"has a name that is no text: {name!r}")
+    elif isinstance(value, list | tuple):
+        for place, one in enumerate(value):
+            yield from _value((*loc, place), one, scope, depth + 1)
+    elif isinstance(value, str):
+        yield from _template(loc, value, scope)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Fault(loc, f"{value} is no number that JSON knows")
+    elif not (value is None or isinstance(value, bool | int | float)):
+        yield Fault(loc, f"{type(value).__name__} is no type that JSON knows")
+
+
+def _template(loc: Loc, text: str, scope: _Scope) -> Iterator[Fault]:
+    try:
+        parts = split(text)
+    except ValueError as error:
+        yield Fault(loc, str(error))
+        return
+    for part in parts:
+        if isinstance(part, Hole):
+            yield from _expression(loc, part.expression, scope)
+
+
+def _expression(loc: Loc, text: str, scope: _Scope) -> Iterator[Fault]:
+    try:
+        expression = scope.expressions.compile(text)
+    except ValueError as error:
+        hint = ' (a name with other than letters, digits and _ is quoted: tasks."step-1".result)'
+        yield Fault(loc, f"{text!r} is no expression: {error}{hint if '-' in text else ''}")
+        return
+    for path in dict.fromkeys(expression.paths):
+        message = _wrong(path, scope)
+        if message is not None:
+            yield Fault(loc, f"{text!r}: {message}")
+
+
+def _wrong(path: tuple[str, ...], scope: _Scope) -> str | None:
+    roots = " and ".join((", ".join(scope.roots[:-1]), scope.roots[-1]))
+    match path:
+        case ():
+            return f"names nothing to begin with; there are {roots}"
+        case (root, *_) if root not in scope.roots:
+            return f"there is no {root!r} here{nearest_name(root, scope.roots)}; there are {roots}"
+        case ("tasks",):
+            return "names no task; write for example tasks.step_1.result"
+        case ("tasks", task_id, *rest):
+            return _wrong_task(task_id, rest, scope)
+    return None
+
+
+def _wrong_task(task_id: str, rest: Sequence[str], scope: _Scope) -> str | None:
+    if task_id not in scope.task_ids:
+        return unknown_task(task_id, scope.task_ids)
+    if scope.before is not None and task_id not in scope.before:
+        return f"task {task_id!r} does not come before this one; name it in dependsOn"
+    if rest and rest[0] not in TASK_FIELDS:
+        return f"a task has {' and '.join(TASK_FIELDS)}, and no {rest[0]!r}"
+    return None

@@ -1,0 +1,82 @@
+"""A definition, from a document that somebody wrote: right in all, or every fault at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from opscore_middleware.core.workflows.definition import WorkflowDefinition
+from opscore_middleware.core.workflows.expressions import Expressions
+from opscore_middleware.core.workflows.faults import Fault
+from opscore_middleware.core.workflows.formulas import formula_faults
+from opscore_middleware.core.workflows.order import cycle_faults, graph_of, id_faults
+from opscore_middleware.core.workflows.shape import shape_faults
+from opscore_middleware.core.workflows.sketch import sketch
+from opscore_middleware.errors import InvalidDefinition
+
+__all__ = ["Cron", "check", "parse"]
+
+Cron = Callable[[str, datetime], datetime]
+"""Returns when a cron expression next comes true after a time. Raises `ValueError`, saying why it
+never does."""
+
+# A schedule that comes true after this comes true at all; any day would do.
+_SOME_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def parse(
+    document: Mapping[str, Any], *, expressions: Expressions, cron: Cron | None = None
+) -> WorkflowDefinition:
+    """Return the definition that a document spells, once it is right in all.
+
+    Without `cron` a schedule is taken as it is. Raises `InvalidDefinition` with every fault.
+    """
+    faults = check(document, expressions=expressions, cron=cron)
+    if faults:
+        raise InvalidDefinition(
+            [{"path": fault.path, "message": fault.message} for fault in faults]
+        )
+    return WorkflowDefinition.model_validate(document)
+
+
+def check(document: Any, *, expressions: Expressions, cron: Cron | None = None) -> list[Fault]:
+    """Return everything that is wrong with a document as a definition, in its order."""
+    if not isinstance(document, Mapping):
+        return [Fault((), "must be an object with id, name and tasks")]
+    return sorted(_faults(document, expressions, cron), key=_place)
+
+
+def _faults(
+    document: Mapping[str, Any], expressions: Expressions, cron: Cron | None
+) -> Iterator[Fault]:
+    tasks = sketch(document)
+    graph = graph_of(tasks)
+    yield from shape_faults(document)
+    yield from id_faults(tasks)
+    cycles = list(cycle_faults(tasks, graph))
+    yield from cycles
+    yield from formula_faults(tasks, graph, expressions=expressions, is_ordered=not cycles)
+    yield from _schedule_faults(document, cron)
+
+
+def _schedule_faults(document: Mapping[str, Any], cron: Cron | None) -> Iterator[Fault]:
+    schedule = document.get("schedule")
+    if not isinstance(schedule, str):
+        return
+    if document.get("agentId") is None:
+        yield Fault(
+            ("agentId",), "is required with a schedule: the sessions that it starts are of an agent"
+        )
+    if cron is not None:
+        try:
+            cron(schedule, _SOME_DAY)
+        except ValueError as error:
+            yield Fault(("schedule",), f"{schedule!r} is no cron expression: {error}")
+
+
+def _place(fault: Fault) -> int:
+    match fault.loc:
+        case ("tasks", int(place), *_):
+            return place
+    return -1

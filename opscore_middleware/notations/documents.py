@@ -1,0 +1,156 @@
+"""Documents that people write, in JSON or YAML, read into plain values.
+
+YAML as JSON would have it: the types of YAML 1.2's core schema, so that `no` is a text and a date
+stays as it is written. Nothing is built from tags, no name may stand twice in one object, and there
+are no aliases, with which a few lines become a billion values.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import yaml
+
+from opscore_middleware.core.workflows.faults import Loc, path_of
+from opscore_middleware.errors import InvalidInput
+
+__all__ = ["MAX_BYTES", "Document", "read_document"]
+
+MAX_BYTES: Final = 256 * 1024
+"""How large a document may be."""
+_MAX_DEPTH: Final = 200
+
+
+class Document(NamedTuple):
+    """What a text spells; `lines` has the line of each place of a YAML text, from 1, by path."""
+
+    value: Any
+    lines: Mapping[str, int]
+
+
+def read_document(text: str | bytes) -> Document:
+    """Read a text: JSON when it begins as an object or a list does, else YAML.
+
+    Raises `InvalidInput`, saying where it goes wrong.
+    """
+    if len(text) > MAX_BYTES:
+        raise InvalidInput(f"The document has more than {MAX_BYTES:,} bytes.", limit=MAX_BYTES)
+    try:
+        plain = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"The document is not UTF-8: {error}.") from None
+    try:
+        if plain.lstrip().startswith(("{", "[")):
+            return Document(_json(plain), {})
+        return _yaml(plain)
+    except RecursionError:
+        raise InvalidInput("The document is nested too deeply.") from None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+    except ValueError as error:
+        raise InvalidInput(f"The document is not JSON: {error}.") from None
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"JSON has no {name}")
+
+
+def _yaml(text: str) -> Document:
+    try:
+        node = yaml.compose(text, Loader=_Plain)
+        lines: dict[str, int] = {}
+        return Document(None if node is None else _value(node, (), lines), lines)
+    except yaml.MarkedYAMLError as error:
+        raise InvalidInput(
+            f"The document is not YAML: {error.problem or error.context}{_where(error)}."
+        ) from None
+    except yaml.YAMLError as error:
+        told = str(error).partition("\n")[0]
+        raise InvalidInput(f"The document is not YAML: {told}.") from None
+
+
+def _where(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+
+
+class _Plain(yaml.SafeLoader):
+    """Reads nodes alone, and refuses aliases and tags."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Return the next node. Raises `MarkedYAMLError`."""
+        event = self.peek_event()  # type: ignore[no-untyped-call] # the stubs leave it out
+        if isinstance(event, yaml.AliasEvent):
+            raise _at(event, f"*{event.anchor} is an alias; write out what it stands for")
+        if getattr(event, "tag", None) is not None:
+            raise _at(event, f"the tag {event.tag} means nothing here")
+        return super().compose_node(parent, index)
+
+
+_Plain.yaml_implicit_resolvers = {}
+
+
+def _at(where: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
+
+
+_NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_TRUTH: Final = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INTEGER: Final = re.compile(r"[-+]?[0-9]{1,4000}")
+_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+
+
+def _value(node: Any, loc: Loc, lines: dict[str, int]) -> Any:
+    lines.setdefault(path_of(loc), node.start_mark.line + 1)
+    if len(loc) > _MAX_DEPTH:
+        raise RecursionError
+    if isinstance(node, yaml.MappingNode):
+        return dict(_pairs(node, loc, lines))
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(one, (*loc, place), lines) for place, one in enumerate(node.value)]
+    return _scalar(node.value, is_quoted=node.style is not None)
+
+
+def _pairs(node: yaml.MappingNode, loc: Loc, lines: dict[str, int]) -> Iterator[tuple[str, Any]]:
+    seen: set[str] = set()
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise _at(key, "a name is a text, not a list or an object")
+        name: str = key.value
+        if name in seen:
+            raise _at(key, f"{name!r} stands twice in one object")
+        seen.add(name)
+        lines[path_of((*loc, name))] = key.start_mark.line + 1
+        yield name, _value(value, (*loc, name), lines)
+
+
+def _scalar(text: str, *, is_quoted: bool) -> Any:
+    if is_quoted:
+        return text
+    if text in _NULL:
+        return None
+    if text in _TRUTH:
+        return _TRUTH[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text
