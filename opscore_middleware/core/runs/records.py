@@ -106,7 +106,7 @@ class Creation(NamedTuple):
     """An `Idempotency-Key` and what it is for.
 
     `key` names the caller and the route as well; `fingerprint` is the body's. `answer` turns what
-    was created into the answer that a repeat gets, as text.
+    the verb returns, all of it, into the answer that a repeat gets, as text.
     """
 
     key: str

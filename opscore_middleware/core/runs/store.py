@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.runs.records import (
@@ -21,6 +21,7 @@ from opscore_middleware.core.runs.tasks import Route, Task, TaskState
 __all__ = ["RunStore"]
 
 
+@runtime_checkable
 class RunStore(Protocol):
     """The verbs of workflows and dispatch. Everything raises `StoreUnavailable` as `Store` does.
 
@@ -56,8 +57,8 @@ class RunStore(Protocol):
         """Keep a new run: its session and its tasks, under a version that is kept already.
 
         Where the session's id is known, returns the run that is kept instead, and False. Raises
-        `AgentNotFound` or `AgentDeregistered` for its agent, `SessionExists` where the session that
-        is known runs no workflow.
+        `AgentNotFound` or `AgentDeregistered` for its agent, `WorkflowNotFound` for a version that
+        is not kept, `SessionExists` where the session that is known runs no workflow.
         """
         ...
 
@@ -69,11 +70,18 @@ class RunStore(Protocol):
         Answers each step, in order, with the run after it, None where there is no such run, or
         what the step raised. Steps of one run see each other's changes; a run is read once for all
         of its steps, and concurrent callers share a transaction.
+
+        Where a step moves an open attempt to another slot of its agent, and another attempt is in
+        that slot, of whatever run, the two swap.
         """
         ...
 
     async def get_run(self, session_id: str) -> Run | None:
         """Return a run; None for a session that runs no workflow, or is not known."""
+        ...
+
+    async def latest_session(self, prefix: str) -> str | None:
+        """Return the greatest id of a session, by code points, that begins so; None without any."""
         ...
 
     async def get_task(self, task_id: str) -> Task | None:
@@ -108,14 +116,17 @@ class RunStore(Protocol):
         own agent goes first, then those that were longest without a task.
 
         A claimed task is `dispatched`: its `attempt` is one more, `agent_id`, `instance_id` and
-        `dispatched_at` are set, `route` and `rerouted` cleared, and its deadline is `start_within`
-        from now, or `close_by` if that is earlier. Its session is `running` from then on. Tasks
-        and slots that another replica is claiming are left alone.
+        `dispatched_at` are set, `route`, `rerouted` and `stopped` cleared, and its deadline is
+        `start_within` from now, or `close_by` if that is earlier. Its session is `running` from
+        then on. Tasks and slots that another replica is claiming are left alone.
         """
         ...
 
-    async def next_ready_at(self) -> int | None:
-        """Return the earliest `ready_at` of ready tasks of sessions that run; None without any."""
+    async def next_ready_at(self, *, after: int) -> int | None:
+        """Return the earliest `ready_at` later than a time, of ready tasks of sessions that run.
+
+        None without any. What is ready by then waits for an agent, no longer for the time.
+        """
         ...
 
     async def due(self, *, now: int, limit: int) -> Sequence[Task]:
@@ -164,10 +175,10 @@ class RunStore(Protocol):
         ...
 
     async def stopped(self, *, since: int) -> Sequence[Stopped]:
-        """List attempts that ended otherwise than by their agent's word, since a time.
+        """List attempts that became `stopped` at `since` or later, by the `now` of `advance`.
 
         Those are what an agent is told to cancel. An attempt is listed until its agent has
-        another attempt of any task in that slot, or `since` has passed.
+        another attempt of any task in that slot.
         """
         ...
 

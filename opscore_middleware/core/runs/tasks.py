@@ -88,6 +88,9 @@ class Task(NamedTuple):
     dispatched_at: int | None
     started_at: int | None
     ended_at: int | None
+    stopped: bool = False
+    """Its latest attempt ended otherwise than by its agent's word: it was cancelled, ran out of
+    time or lost its instance. The agent may work on it still, and is told to stop."""
 
 
 def attempt_id(task: Task) -> str:
