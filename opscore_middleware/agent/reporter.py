@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -17,6 +18,10 @@ logger = logging.getLogger("opscore_middleware")
 
 GLANCE: Final = 0.25
 """Seconds between looks at deadlines while a delivery is waited for."""
+
+LINGER: Final = 0.0004
+"""Seconds for which who has woken us goes first: a short request then ends before we run, and both
+of its transitions are told together."""
 
 
 class Deliverer(Protocol):
@@ -129,6 +134,8 @@ class Reporter:
                     return
             elif retry is None:
                 bell.listen(due)
+                if bell.marked:
+                    time.sleep(LINGER)
             else:
                 # What is new only joins the queue while a delivery is waited for, but a deadline
                 # that it brings is kept.
