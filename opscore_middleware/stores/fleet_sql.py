@@ -37,10 +37,15 @@ class Dialect(NamedTuple):
     parameter: str
     schema: str
     join: str
+    lock: str
+    """Locks what is selected, in the order of the query: whoever locks in another one may come to
+    wait for us as we wait for it."""
 
 
-SQLITE: Final = Dialect("?", "", "group_concat(entry, ',')")
-POSTGRES: Final = Dialect("$", "opscore.", "string_agg(entry, ',' ORDER BY place)")
+SQLITE: Final = Dialect("?", "", "group_concat(entry, ',')", "")
+POSTGRES: Final = Dialect(
+    "$", "opscore.", "string_agg(entry, ',' ORDER BY place)", "FOR NO KEY UPDATE"
+)
 
 
 def lost(dialect: Dialect, since: int, seen_at: int, *, longer: str = "0") -> str:
@@ -107,10 +112,13 @@ def overdue_query(dialect: Dialect) -> str:
     )
     long_lost = lost(dialect, 1, 2, longer="a.deregister_after")
     return f"""
-        UPDATE {dialect.schema}agents AS a SET deregistered_at = {dialect.parameter}3
-        WHERE a.deregister_after IS NOT NULL AND a.deregistered_at IS NULL
-          AND EXISTS (SELECT 1 {unfinished} AND NOT {_FINISHED})
-          AND NOT EXISTS (SELECT 1 {unfinished} AND NOT {_FINISHED} AND NOT {long_lost})
+        UPDATE {dialect.schema}agents SET deregistered_at = {dialect.parameter}3
+        WHERE agent_key IN (
+            SELECT a.agent_key FROM {dialect.schema}agents AS a
+            WHERE a.deregister_after IS NOT NULL AND a.deregistered_at IS NULL
+              AND EXISTS (SELECT 1 {unfinished} AND NOT {_FINISHED})
+              AND NOT EXISTS (SELECT 1 {unfinished} AND NOT {_FINISHED} AND NOT {long_lost})
+            ORDER BY a.agent_key {dialect.lock})
         RETURNING agent_id"""  # noqa: S608 - made of constants
 
 
@@ -118,15 +126,19 @@ def forget_query(dialect: Dialect) -> str:
     """Return what lets go of old instances; its parameters are the watermark, before and now."""
     before, now = (f"{dialect.parameter}{n}" for n in (3, 4))
     return f"""
-        UPDATE {dialect.schema}instances AS i SET forgotten_at = {now}
-        WHERE i.last_seen_at < {before} AND {PRESENT}
-          AND ({_FINISHED} OR {lost(dialect, 1, 2)})
-          AND (i.state = '{AgentState.UNKNOWN}' OR EXISTS (
-              SELECT 1 FROM {dialect.schema}instances AS later
-              WHERE later.agent_key = i.agent_key
-                AND (later.instance_id <> '{NO_INSTANCE}' OR i.instance_id = '{NO_INSTANCE}')
-                AND later.state <> '{AgentState.UNKNOWN}'
-                AND (later.last_seen_at, later.instance_key) > (i.last_seen_at, i.instance_key)))
+        UPDATE {dialect.schema}instances SET forgotten_at = {now}
+        WHERE instance_key IN (
+            SELECT i.instance_key FROM {dialect.schema}instances AS i
+            WHERE i.last_seen_at < {before} AND {PRESENT}
+              AND ({_FINISHED} OR {lost(dialect, 1, 2)})
+              AND (i.state = '{AgentState.UNKNOWN}' OR EXISTS (
+                  SELECT 1 FROM {dialect.schema}instances AS later
+                  WHERE later.agent_key = i.agent_key
+                    AND (later.instance_id <> '{NO_INSTANCE}' OR i.instance_id = '{NO_INSTANCE}')
+                    AND later.state <> '{AgentState.UNKNOWN}'
+                    AND (later.last_seen_at, later.instance_key)
+                        > (i.last_seen_at, i.instance_key)))
+            ORDER BY i.agent_key, i.instance_id {dialect.lock})
         RETURNING instance_key"""  # noqa: S608 - made of constants
 
 
