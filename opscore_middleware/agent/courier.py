@@ -22,6 +22,7 @@ from opscore_middleware.agent.link import Link, Unreachable
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.registrar import Busy, Registrar, locked_out
+from opscore_middleware.agent.results import Results
 from opscore_middleware.agent.tracker import Tracker, View
 from opscore_middleware.core.models import Heartbeat, StateReport
 from opscore_middleware.core.states import AgentState
@@ -49,6 +50,7 @@ class Courier:
         interval: seconds between heartbeats, until Ops-Core asks for another.
         lag: returns how late the app's loop is, in seconds.
         cancel: stops the work on tasks that were cancelled at Ops-Core.
+        results: reads the results of tasks.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Courier:
         interval: float = 10.0,
         lag: Callable[[], float | None] = lambda: None,
         cancel: Callable[[Sequence[str]], None] = lambda task_ids: None,
+        results: Results | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         budget: Budget | None = None,
     ) -> None:
@@ -73,6 +76,7 @@ class Courier:
         self._interval = interval
         self._lag = lag
         self._cancel = cancel
+        self._results = results or Results()
         self._monotonic = monotonic
         self._budget = budget or Budget()
         self._hand: deque[Entry] = deque()
@@ -104,7 +108,7 @@ class Courier:
         tries now, whatever was waited for.
         """
         if not self._hand:
-            self._hand.extend(self._outbox.take())
+            self._hand.extend(map(self._read, self._outbox.take()))
         if self._gone:
             self._hand.clear()
         if not self._hand:
@@ -118,6 +122,11 @@ class Courier:
         wait = pause if urgent else max(pause, pace)
         self._not_before = self._monotonic() + wait
         return wait if self._hand or len(self._outbox) else None
+
+    def _read(self, entry: Entry) -> Entry:
+        if entry.details is None:
+            return entry
+        return entry._replace(details=self._results.told(entry.details))
 
     def _attempt(self) -> float:
         """Take the next step; return the seconds to wait before the one after."""

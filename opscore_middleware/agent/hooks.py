@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from opscore_middleware.agent.envelopes import Detector
 from opscore_middleware.agent.outbox import Entry
+from opscore_middleware.agent.results import ResultMap
 from opscore_middleware.core.states import AgentState
 
 __all__ = ["Hooks", "StateChange"]
@@ -41,18 +42,27 @@ class Hooks:
     redact: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None
     on_transition: Callable[[StateChange], None] | None = None
     on_cancel: Callable[[str], None] | None = None
+    result: ResultMap | None = None
 
     def redacted(self, details: dict[str, Any]) -> dict[str, Any]:
-        """Return what may be told of a failure; where `redact` fails, only its kind is."""
+        """Return what may be told of a failure; where `redact` fails, only its kind is.
+
+        The phase of a failure is always told: work is given out by it, and it says nothing of
+        anybody.
+        """
         if self.redact is None:
             return details
-        kind = details["error"]["type"]  # while the details are ours
+        error = details["error"]
+        kind, phase = error["type"], error.get("phase")  # while the details are ours
         try:
             told = dict(self.redact(details) or {})
             to_json(told)  # what cannot be sent would hold up everything behind it
         except Exception:
             logger.warning("redact failed; the message of an error is withheld", exc_info=True)
-            return {"error": {"type": kind, "message": WITHHELD}}
+            told = {"error": {"type": kind, "message": WITHHELD}}
+        if phase is not None:
+            left = told.get("error")
+            told["error"] = {**(left if isinstance(left, Mapping) else {}), "phase": phase}
         return told
 
     def tell(self, entry: Entry) -> None:

@@ -72,6 +72,9 @@ class OpsCoreMiddleware:
         on_transition: called with each `StateChange`, in a thread of ours.
         on_cancel: called with the id of a task that was cancelled at Ops-Core, in a thread of ours,
             instead of cancelling the tracked work on it.
+        report_results: report what a task came to, where the app answers it with JSON: True, False,
+            or a function that gets the result and returns what of it to report, None for nothing,
+            in a thread of ours; else `OPSCORE_REPORT_RESULTS`, true.
         handle_signals: report `draining` as soon as SIGTERM or SIGINT arrives; the handlers that
             were there still run.
         transport: makes the `httpx.BaseTransport` to Ops-Core, for proxies and tests.
@@ -103,6 +106,7 @@ class OpsCoreMiddleware:
         redact: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None,
         on_transition: Callable[[StateChange], None] | None = None,
         on_cancel: Callable[[str], None] | None = None,
+        report_results: bool | Callable[[Any], Any] | None = None,
         handle_signals: bool = True,
         transport: Callable[[], httpx.BaseTransport] | None = None,
     ) -> None:
@@ -125,12 +129,14 @@ class OpsCoreMiddleware:
             agentkit_url=agentkit_url,
             websockets=websockets,
             handle_signals=handle_signals,
+            report_results=True if callable(report_results) else report_results,
         )
         hooks = Hooks(
             outcome=tuple(map(Detector, outcome)),
             redact=redact,
             on_transition=on_transition,
             on_cancel=on_cancel,
+            result=report_results if callable(report_results) else None,
         )
         rules = Rules(settings)
         self._by_method = rules.by_method

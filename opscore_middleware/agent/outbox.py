@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from typing import Any, Final, NamedTuple
 
+from opscore_middleware.agent.results import RESULT, TaskResult
 from opscore_middleware.core.states import AgentState
 
 __all__ = ["Entry", "Instance", "Outbox"]
@@ -44,18 +45,21 @@ class Outbox:
     When it is full the last entries are folded into one, an eighth of them at a time, so the newest
     state is never lost and the memory is flat; the earliest transitions, which tell how an outage
     began, are kept.
-    Entries about a task are not folded into others, and so stay while there is room.
+    Entries about a task are not folded into others, and so stay while there is room; their results
+    are bounded in bytes, and the earliest of them go first, since their tasks may have timed out.
     Appending to `entries` and `fold` must not overlap (the tracker's lock sees to it); `take` may
     run at any time, but for the moment of a fold: what it has taken can no longer change.
 
     Args:
         limit: how many entries to keep at most.
+        most_bytes: how many bytes of results to keep at most.
     """
 
-    __slots__ = ("_lock", "dropped", "entries", "folded", "heard", "limit")
+    __slots__ = ("_lock", "_most_bytes", "dropped", "entries", "folded", "heard", "limit")
 
-    def __init__(self, limit: int = 256) -> None:
+    def __init__(self, limit: int = 256, most_bytes: int = 1 << 20) -> None:
         self.limit = limit
+        self._most_bytes = most_bytes
         self._lock = threading.Lock()  # keeps folding and taking apart
         self.entries: deque[tuple[Any, ...]] = deque()
         """The fields of each `Entry` in a plain tuple: one is made twice in every request."""
@@ -84,6 +88,26 @@ class Outbox:
         """Forget everything, in a forked child where nobody holds the lock any more."""
         self._lock = threading.Lock()
         self.entries.clear()
+
+    def make_room(self, result: TaskResult) -> None:
+        """Drop the results that leave no room for another one, which is about to be appended.
+
+        Must not overlap with `fold`. Does nothing while the reporter takes, which makes all the
+        room there is.
+        """
+        if not self._lock.acquire(False):
+            return
+        try:
+            # A copy, since the collector may end a request meanwhile, and so append.
+            held = [entry[4][RESULT] for entry in list(self.entries) if _has_result(entry[4])]
+            excess = sum(earlier.size for earlier in held) + result.size - self._most_bytes
+            for earlier in held:
+                if excess <= 0:
+                    break
+                excess -= earlier.size
+                earlier.drop()
+        finally:
+            self._lock.release()
 
     def fold(self) -> None:
         """Make room for one entry; to be called after an append that went over `limit`.
@@ -145,6 +169,10 @@ class Outbox:
                 entries[i] = _folded(earlier, later)
                 del entries[i - 1]
                 return
+
+
+def _has_result(details: dict[str, Any] | None) -> bool:
+    return details is not None and RESULT in details
 
 
 def _folded(earlier: tuple[Any, ...], later: tuple[Any, ...]) -> tuple[Any, ...]:

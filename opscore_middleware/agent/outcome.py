@@ -23,6 +23,9 @@ __all__ = [
 MESSAGE_LIMIT: Final = 500
 """The longest message that is reported, in characters."""
 
+STARTUP: Final = "startup"
+"""The phase of a failure that kept the agent from starting."""
+
 
 def is_failure(exception: BaseException) -> bool:
     """Tell whether an exception means that the work failed.
@@ -85,13 +88,15 @@ def describe_unit(exception: BaseException, name: str | None) -> dict[str, Any]:
 def describe_startup(message: str) -> dict[str, Any]:
     """Return the details of a failed startup; servers are handed a whole traceback as text.
 
-    Its last line is the exception and its message; the rest is source code.
+    Its last line is the exception and its message; the rest is source code. The phase tells
+    Ops-Core that this keeps work away, which a failed request does not.
     """
     lines = [line for line in message.splitlines() if line.strip()]
     kind, _, text = (lines[-1] if lines else "").partition(": ")
     if not text or " " in kind:
         kind, text = "StartupFailed", lines[-1] if lines else "no reason given"
-    return {"error": {"type": kind.rpartition(".")[2], "message": _bounded(text)}}
+    error = {"type": kind.rpartition(".")[2], "message": _bounded(text), "phase": STARTUP}
+    return {"error": error}
 
 
 def _details(kind: str, message: str, scope: Mapping[str, Any]) -> dict[str, Any]:

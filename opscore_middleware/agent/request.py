@@ -21,6 +21,7 @@ from opscore_middleware.agent.outcome import (
     is_failure,
     leaves_with_client,
 )
+from opscore_middleware.agent.results import RESULT, TaskResult
 from opscore_middleware.agent.rpc import BodyPeek, is_json_type, is_work
 from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_stream, scanner_for
 from opscore_middleware.agent.tracker import Read
@@ -73,6 +74,12 @@ class WatchedRequest(Origin):
     """The first failure of it or of a tracked unit, told when all of them are over."""
     task_state: str | None = None
     """What its response says of its task."""
+    task_status = 0
+    """The status that its task failed with, where it was the response that said so."""
+    result: TaskResult | None = None
+    """What its task came to, where it was the response that said so."""
+    aside: Instance | None = None
+    """Where it turned out to be no work: the instance that is told if it fails."""
     status = 0
     finished = False
     gone = False
@@ -190,6 +197,7 @@ class WatchedRequest(Origin):
                 self.unit = self.runtime.tracker.promote(read, details)
             else:
                 self.runtime.tracker.end_read(read)
+                self.aside = None if self.listens else read.instance
             self.read = None
 
     def _scan(self, headers: Headers) -> None:
@@ -246,9 +254,21 @@ class WatchedRequest(Origin):
                 return False
             self._end(None)
             return True
-        open_ = later or status == ACCEPTED
-        self._end(None if open_ else "completed" if status < 300 else "failed")
+        if later or status == ACCEPTED:
+            self._end(None)
+        elif status < 300:
+            self._keep_result()
+            self._end("completed")
+        else:
+            self._end("failed")
         return True
+
+    def _keep_result(self) -> None:
+        """Take what was answered for what the task came to, where it is JSON."""
+        if self.task is not None and self.runtime.reports_results:
+            scanner = self.scanner
+            body = scanner.body() if isinstance(scanner, JsonScanner) else None
+            self.result = TaskResult(body) if body else None
 
     async def stopped_short(self, scope: Scope, receive: Receive) -> None:
         """Close it where the response was not finished: the client has left, or the app failed."""
@@ -266,6 +286,7 @@ class WatchedRequest(Origin):
         with self.runtime.tracker.lock:
             self.over = True
             self.task_state = task_state
+            self.task_status = self.status
             if not self.tracked:
                 self._close()
 
@@ -280,21 +301,35 @@ class WatchedRequest(Origin):
         told = self._end_of_task()
         if failure is not None:
             if unit is not None:
-                tracker.fail(unit, failure | (told or {}), insist=told is not None)
+                tracker.fail(unit, failure, told)
             elif read is not None:
                 tracker.fail_read(read, failure)
+            elif self.aside is not None:
+                tracker.fail_aside(self.aside, failure)
         elif unit is not None:
             tracker.end(unit, told)
         elif read is not None:
             tracker.end_read(read)
 
     def _end_of_task(self) -> dict[str, Any] | None:
-        """Return what is told of the end of its task: once, whatever is tracked afterwards."""
+        """Return what is told of the end of its task.
+
+        Once, whatever is tracked afterwards and however often the same attempt comes.
+        """
         task, ended = self.task, self.task_state
+        result, self.result = self.result, None
         if task is None or ended is None:
             return None
         self.task = None
-        return {**task.details(), "opscore_task_state": ended}
+        if not self.runtime.ended_tasks.ends(task.task_id):
+            return None
+        told: dict[str, Any] = {**task.details(), "opscore_task_state": ended}
+        if ended == "failed" and self.task_status:
+            told["opscore_task_status"] = self.task_status
+        if result is not None:
+            self.runtime.outbox.make_room(result)
+            told[RESULT] = result
+        return told
 
     # --- what is tracked within ------------------------------------------------------------------
 
@@ -325,6 +360,7 @@ class WatchedRequest(Origin):
             if self.over and not self.tracked:
                 ended = None if cut_off else "completed"
                 self.task_state = ended if self.failure is None else "failed"
+                self.task_status, self.result = 0, None
                 self._close()
 
 

@@ -15,6 +15,7 @@ import httpx
 
 from opscore_middleware.agent.cancellation import Cancellations
 from opscore_middleware.agent.courier import Courier
+from opscore_middleware.agent.ended import EndedTasks
 from opscore_middleware.agent.hooks import Hooks
 from opscore_middleware.agent.identity import Named, find_name
 from opscore_middleware.agent.lag import LoopLag
@@ -23,6 +24,7 @@ from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.registrar import Registrar
 from opscore_middleware.agent.reporter import GLANCE, Reporter
+from opscore_middleware.agent.results import Results
 from opscore_middleware.agent.settings import Settings
 from opscore_middleware.agent.signals import SignalWatch
 from opscore_middleware.agent.tracker import Tracker
@@ -67,7 +69,9 @@ class AgentRuntime:
         self._ending = False
         self._start_failed = False
         self._named: Named | None = None
-        self._outbox = outbox = Outbox()
+        self.ended_tasks = EndedTasks()
+        self.reports_results = settings.report_results and settings.api_url is not None
+        self.outbox = outbox = Outbox()
         if self.hooks.on_transition is not None:
             outbox.heard = deque(maxlen=HEARD)
         self._registrar: Registrar | None = None
@@ -87,6 +91,7 @@ class AgentRuntime:
                 interval=settings.heartbeat_interval,
                 lag=self.lag.measure,
                 cancel=self.cancellations.cancel,
+                results=Results(self.hooks.result),
             )
         self.reporter = Reporter(self._courier or _Local(outbox), self._tick, lambda: self.over)
         self.tracker = Tracker(
@@ -162,9 +167,9 @@ class AgentRuntime:
         self.reporter.after_fork()
         if self._courier is not None:
             self._courier.after_fork()
-        self._outbox.reset()
-        if self._outbox.heard is not None:
-            self._outbox.heard.clear()
+        self.outbox.reset()
+        if self.outbox.heard is not None:
+            self.outbox.heard.clear()
         self.cancellations.reset()
         self.lag.reset()
         self.tracker.reset()
@@ -179,7 +184,7 @@ class AgentRuntime:
             self._ending = False
             self.tracker.drain()
         due = self.tracker.tick()
-        heard = self._outbox.heard
+        heard = self.outbox.heard
         while heard:
             self.hooks.tell(Entry._make(heard.popleft()))
         return due

@@ -103,11 +103,17 @@ class JsonScanner:
         else:
             self._chunks.clear()
 
+    def body(self) -> bytes | None:
+        """Return the body as far as it came, None where it was too long. Never raises."""
+        try:
+            return b"".join(self._chunks) if self._size <= LIMIT else None
+        except TypeError:
+            return None
+
     def failure(self) -> Failure | None:
         """Return the failure that the body reports, as far as it came. Never raises."""
-        try:
-            body = b"".join(self._chunks)
-        except TypeError:
+        body = self.body()
+        if not body:
             return None
         if not self._detectors and not _bears_token(body):
             return None

@@ -22,6 +22,10 @@ WebSockets = Literal["message", "connection", "never"]
 
 WORK_METHODS: Final = ("POST", "PUT", "PATCH", "DELETE")
 NEVER_WORK: Final = frozenset({"HEAD", "OPTIONS"})
+_FLAGS: Final = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
 _TOKEN: Final = frozenset(
     "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
@@ -50,6 +54,7 @@ class Settings:
     agentkit_url: str | None = None
     websockets: WebSockets = "message"
     handle_signals: bool = True
+    report_results: bool = True
 
     @classmethod
     def resolve(
@@ -71,6 +76,7 @@ class Settings:
         agentkit_url: str | None = None,
         websockets: WebSockets = "message",
         handle_signals: bool = True,
+        report_results: bool | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Settings:
         """Take each setting from its argument, else from the environment, else its default.
@@ -101,6 +107,9 @@ class Settings:
             agentkit_url=_address(env.pick("agentkit_url", agentkit_url, "AGENTKIT_API_URL")),
             websockets=_websockets(websockets),
             handle_signals=handle_signals,
+            report_results=_flag(
+                env.pick("report_results", report_results, "OPSCORE_REPORT_RESULTS"), default=True
+            ),
         )
         settings._check_agentkit()
         return settings
@@ -247,6 +256,17 @@ def _websockets(rule: WebSockets) -> WebSockets:
             f"must be one of {', '.join(get_args(WebSockets))}."
         )
     return rule
+
+
+def _flag(given: _Given | None, *, default: bool) -> bool:
+    if given is None:
+        return default
+    if isinstance(given.value, bool):
+        return given.value
+    flag = _FLAGS.get(given.value.lower()) if isinstance(given.value, str) else None
+    if flag is None:
+        raise given.refuse(f"must be one of {', '.join(_FLAGS)}.")
+    return flag
 
 
 def _seconds(given: _Given | None, default: float, *, least: float = 0.0) -> float:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from opscore_middleware.agent.bell import Bell
 from opscore_middleware.agent.outbox import Instance, Outbox
+from opscore_middleware.agent.results import without_result
 from opscore_middleware.core.states import TRANSITIONS, AgentState, Cause
 
 __all__ = ["Read", "Tracker", "View"]
@@ -210,15 +211,20 @@ class Tracker:
             if details is not None and self._sequence:
                 self._restate(details)
 
-    def fail(self, unit: Instance, details: dict[str, Any], *, insist: bool = False) -> None:
-        """Close a unit that failed; `insist` tells of it even where the state stays as it is."""
+    def fail(
+        self, unit: Instance, details: dict[str, Any], told: dict[str, Any] | None = None
+    ) -> None:
+        """Close a unit that failed.
+
+        `told` goes with the details, once, even where the state stays as it is.
+        """
         with self.lock:
             if unit is self.instance:
                 self._in_flight -= 1
-                if insist and Cause.FAILED not in self._node.after:
-                    self._restate(details)
+                if told is not None and Cause.FAILED not in self._node.after:
+                    self._restate(details | told)
                 else:
-                    self._failed(details)
+                    self._failed(details, told)
 
     def begin_read(self) -> Read:
         """Open a unit that counts only once it has lasted for `read_grace`."""
@@ -263,9 +269,15 @@ class Tracker:
         if counted:
             self.fail(read.instance, details)
 
-    def _failed(self, details: dict[str, Any]) -> None:
+    def fail_aside(self, instance: Instance, details: dict[str, Any]) -> None:
+        """Tell of a failure in what was no work, of the instance that it came to."""
+        with self.lock:
+            if instance is self.instance:
+                self._failed(details)
+
+    def _failed(self, details: dict[str, Any], told: dict[str, Any] | None = None) -> None:
         self._error = details
-        self._on(Cause.FAILED, details)
+        self._on(Cause.FAILED, details if told is None else details | told)
         if self._in_flight:
             self._on(Cause.RESUMED)
         elif self._node.state is AgentState.ERROR:
@@ -297,6 +309,7 @@ class Tracker:
     def startup_failed(self, details: dict[str, Any]) -> None:
         """Startup has failed; the state stays `error`."""
         with self.lock:
+            self._up -= 1  # it was not told to stop
             self._leave()
             self._error = details
             self._on(Cause.STARTUP_FAILED, details)
@@ -304,6 +317,7 @@ class Tracker:
     def lifespan_unsupported(self) -> None:
         """The app has no lifespan after all: it is ready, and nobody will say when it ends."""
         with self.lock:
+            self._up -= 1
             self._leave()
             self._on(Cause.READY)
 
@@ -375,7 +389,8 @@ class Tracker:
         if len(outbox.entries) > outbox.limit:
             outbox.fold()
         if outbox.heard is not None:
-            outbox.heard.append((self.instance, sequence, node.state, at, details, 0, 0))
+            heard = None if details is None else without_result(details)
+            outbox.heard.append((self.instance, sequence, node.state, at, heard, 0, 0))
         bell = self._bell
         bell.marked = True
         if bell.listening:

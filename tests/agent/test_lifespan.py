@@ -99,7 +99,7 @@ async def test_a_failed_startup_is_delivered_before_the_server_hears_of_it(
     assert server.sent == ["lifespan.startup.failed"]
     assert [report["state"] for report in told] == ["initializing", "error"]
     error = told[1]["details"]["error"]
-    assert (error["type"], error["message"]) == ("ModelMissing", "no weights")
+    assert error == {"type": "ModelMissing", "message": "no weights", "phase": "startup"}
     assert middleware.state is AgentState.ERROR  # and no hold ends it
 
 
@@ -118,7 +118,33 @@ def test_a_startup_that_raises_in_starlette_is_told_with_its_cause(
     with pytest.raises(LookupError), TestClient(app):
         pass
     error = ops_core.wait_for("initializing", "error")[1]["details"]["error"]
-    assert error == {"type": "LookupError", "message": "no weights"}
+    assert error == {"type": "LookupError", "message": "no weights", "phase": "startup"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("redact", "left"),
+    [
+        (lambda details: None, {}),
+        (lambda details: {"error": "secret"}, {}),
+        (lambda details: {"error": {"type": "Kept"}}, {"type": "Kept"}),
+        (
+            lambda details: details["error"].clear() or details["no"],
+            {"type": "ModelMissing", "message": "<withheld: redact failed>"},
+        ),
+    ],
+)
+async def test_that_it_was_the_startup_is_told_whatever_redact_leaves(
+    redact: Any, left: dict[str, str], ops_core: ScriptedOpsCore
+) -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        message = "ModelMissing: no weights"
+        await send({"type": "lifespan.startup.failed", "message": message})
+
+    await Server(STARTUP).run(watched(fails, ops_core, redact=redact))
+    error = ops_core.wait_for("initializing", "error")[1]["details"]["error"]
+    assert error == {**left, "phase": "startup"}
 
 
 class Unsupported(Exception):

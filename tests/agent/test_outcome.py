@@ -120,4 +120,5 @@ app.errors.ModelMissing: no weights at /models
 def test_a_failed_startup_is_told_without_its_source_code(
     message: str, kind: str, text: str
 ) -> None:
-    assert describe_startup(message) == {"error": {"type": kind, "message": text}}
+    error = {"type": kind, "message": text, "phase": "startup"}
+    assert describe_startup(message) == {"error": error}

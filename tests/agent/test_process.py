@@ -289,7 +289,7 @@ def test_memory_is_flat_while_ops_core_is_away() -> None:
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     hour(200_000)
-    print(tracemalloc.get_traced_memory()[0] - before, len(agent._runtime._outbox))
+    print(tracemalloc.get_traced_memory()[0] - before, len(agent._runtime.outbox))
     """
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"

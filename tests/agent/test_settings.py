@@ -38,6 +38,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
             "OPSCORE_ERROR_HOLD": "7",
             "OPSCORE_HEARTBEAT_INTERVAL": "30",
             "AGENTKIT_API_URL": "http://agentkit",
+            "OPSCORE_REPORT_RESULTS": "Off",
         }
     )
     assert settings == Settings(
@@ -52,6 +53,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         error_hold=7.0,
         heartbeat_interval=30.0,
         agentkit_url="http://agentkit",
+        report_results=False,
     )
 
 
@@ -130,6 +132,7 @@ def test_a_bad_value_is_refused_at_construction(
         ("OPSCORE_ERROR_HOLD", "1h"),
         ("OPSCORE_HEARTBEAT_INTERVAL", "-3"),
         ("AGENTKIT_API_URL", "kit"),
+        ("OPSCORE_REPORT_RESULTS", "maybe"),
     ],
 )
 def test_a_bad_variable_is_named_as_it_is_spelled(

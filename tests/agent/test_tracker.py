@@ -191,6 +191,23 @@ def test_lifespans_that_stop_together_drain_before_they_finish(watched: Watched)
     assert watched.states == ["initializing", "idle", "draining", "finished"]
 
 
+@pytest.mark.parametrize("how", ["failed", "unsupported"])
+def test_a_lifespan_that_never_ran_does_not_keep_the_agent_from_draining(
+    how: str, watched: Watched
+) -> None:
+    tracker = watched.tracker
+    for _ in range(3):
+        tracker.lifespan_begins()
+    tracker.ready()
+    tracker.shutdown()
+    if how == "failed":
+        tracker.startup_failed(FAILURE)
+    else:
+        tracker.lifespan_unsupported()
+    tracker.shutdown()
+    assert tracker.state is AgentState.DRAINING
+
+
 def test_draining_stays_whatever_begins_or_fails(watched: Watched) -> None:
     tracker = watched.tracker
     tracker.lifespan_begins()

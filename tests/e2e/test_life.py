@@ -84,7 +84,8 @@ def test_a_start_that_fails_is_told_with_its_cause(
         agent.close()
     assert code != 0
     details = seen.wait_for("initializing", "error")[-1].details
-    assert details == {"error": {"type": "LookupError", "message": "no weights at /models"}}
+    message = "no weights at /models"
+    assert details == {"error": {"type": "LookupError", "message": message, "phase": "startup"}}
 
 
 @pytest.mark.parametrize("lifespan", ["on", "off"])
