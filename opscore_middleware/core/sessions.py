@@ -64,11 +64,16 @@ class SessionChange(Wire):
 
 
 class Session(Wire):
-    """A session; `ended_at` is set by its terminal state, and by nothing else."""
+    """A session; `ended_at` is set by its terminal state, and by nothing else.
+
+    `workflow_version` says that it runs a workflow, whose tasks then decide on its state.
+    """
 
     session_id: str
     agent_id: str
     workflow_id: str | None = None
+    workflow_version: int | None = None
+    initial_payload: dict[str, Any] | None = None
     state: SessionState
     result: Any = None
     error: dict[str, Any] | None = None

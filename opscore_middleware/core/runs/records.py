@@ -92,6 +92,8 @@ class Word(NamedTuple):
     state: str
     details: str | None
     received_at: int
+    sequence: int | None
+    """None for a raw report: those of our middleware have one, and say more."""
 
 
 class Stopped(NamedTuple):

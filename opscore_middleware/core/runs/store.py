@@ -116,9 +116,9 @@ class RunStore(Protocol):
         own agent goes first, then those that were longest without a task.
 
         A claimed task is `dispatched`: its `attempt` is one more, `agent_id`, `instance_id` and
-        `dispatched_at` are set, `route`, `rerouted` and `stopped` cleared, and its deadline is
-        `start_within` from now, or `close_by` if that is earlier. Its session is `running` from
-        then on. Tasks and slots that another replica is claiming are left alone.
+        `dispatched_at` are set, `route` is the one that its endpoint prefers, `rerouted` and
+        `stopped` are cleared, and its deadline is `start_within` from now, or `close_by` if that is
+        earlier. Its session is `running` from then on. Tasks and slots that another replica is claiming are left alone.
         """
         ...
 
