@@ -94,6 +94,7 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     sender_id: str = Field(default="opscore_system_id", serialization_alias="senderId")
+    timestamp: Utc | None = None
     message_type: str = Field(default="workflow_task", serialization_alias="messageType")
     payload: dict[str, Any] = Field(default_factory=dict)
     session_context: dict[str, Any] | None = Field(

@@ -1,0 +1,1 @@
+"""Giving tasks to agents: claiming, sending, hearing what became of them."""
