@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -39,6 +40,26 @@ def bare() -> Starlette:
 def watched() -> OpsCoreMiddleware:
     """Return the same with the middleware around it, set up by the environment."""
     return OpsCoreMiddleware(bare(), agent_name="bench")
+
+
+bare_starlette, watched_starlette = bare, watched
+
+
+def bare_fastapi() -> FastAPI:
+    """Return the same on FastAPI, which most agents are written with."""
+    app = FastAPI()
+
+    @app.post("/work")
+    async def work(request: Request) -> Response:
+        await request.body()
+        return Response(b"ok")
+
+    return app
+
+
+def watched_fastapi() -> OpsCoreMiddleware:
+    """Return that with the middleware around it."""
+    return OpsCoreMiddleware(bare_fastapi(), agent_name="bench")
 
 
 @contextmanager
