@@ -169,7 +169,7 @@ def _checked(kind: Any, given: _Given | None) -> str | None:
     except ValidationError:
         raise given.refuse(
             "must be a text of 1 to 200 characters without control characters "
-            "(nor slashes, where it is an id)."
+            "(where it is an id, nor slashes, and not dots alone)."
         ) from None
     return checked
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -62,9 +62,24 @@ Utc = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 # No control characters: ids and names travel in paths, logs and terminals, and PostgreSQL stores
 # no NUL. Length bounds keep indexes small.
 _PLAIN = r"^[^\x00-\x1f\x7f]+$"
+
+
+def _no_step(segment: str) -> str:
+    if segment in _STEPS:
+        raise ValueError(
+            f"{segment!r} stands for another place in an address, and is taken out of it on the "
+            "way; choose an id with more than dots in it"
+        )
+    return segment
+
+
+_STEPS: Final = (".", "..")
 # An agent's id is one segment of a path.
 AgentId = Annotated[
-    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]+$")
+    str,
+    StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]+$"),
+    AfterValidator(_no_step),
+    Field(json_schema_extra={"not": {"enum": list(_STEPS)}}),
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PLAIN)]
 InstanceId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PLAIN)]

@@ -238,7 +238,8 @@ def _dump(model: BaseModel) -> bytes:
 
 
 def _segment(value: str) -> str:
-    return quote(value, safe="")
+    # Plain dots would be taken for a step to another path, on the way or by our own HTTP client.
+    return "%2E" * len(value) if value in {".", ".."} else quote(value, safe="")
 
 
 def _query(query: BaseModel | None) -> str:

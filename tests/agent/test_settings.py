@@ -70,6 +70,7 @@ BAD = [
     ({"api_url": ""}, "api_url", "http"),
     ({"api_url": 8000}, "api_url", "8000"),
     ({"agent_id": "a/b"}, "agent_id", "'a/b'"),
+    ({"agent_id": ".."}, "agent_id", "'..'"),
     ({"agent_id": ""}, "agent_id", "1 to 200"),
     ({"agent_id": "x" * 201}, "agent_id", "1 to 200"),
     ({"agent_id": 7}, "agent_id", "7"),

@@ -219,6 +219,8 @@ REFUSED = {
     "details that are no JSON": (("report", "a", "idle", "--details", "{"), 2, "--details"),
     "details that are no object": (("report", "a", "idle", "--details", "[]"), 2, "--details"),
     "an id with a slash": (("report", "a/b", "idle"), 2, "'a/b'"),
+    "an id that is a step in a path": (("report", "..", "idle"), 2, "more than dots"),
+    "an id that nobody can have": (("agents", "show", ".."), 1, "id '..'"),
     "an endpoint that is none": (("agents", "register", "a", "--endpoint", "x"), 2, "'x'"),
 }
 

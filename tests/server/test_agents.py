@@ -39,6 +39,7 @@ BAD_REGISTRATIONS: dict[str, bytes] = {
     "a name with a NUL": rb'{"agentName":"a\u0000b"}',
     "a name with a line break": rb'{"agentName":"a\nb"}',
     "an id with a slash": b'{"agentName":"a","agentId":"a/b"}',
+    "an id that is a step in a path": b'{"agentName":"a","agentId":".."}',
     "a version with a NUL": rb'{"agentName":"a","version":"1\u0000"}',
     "an endpoint that is no address": b'{"agentName":"a","contactEndpoint":"ftp://x"}',
     "an endpoint with a NUL": rb'{"agentName":"a","contactEndpoint":"http://x/\u0000"}',
