@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any, Final
 
 import jmespath
@@ -86,7 +85,7 @@ def _paths(node: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 def _subpaths(
     first: Mapping[str, Any], rest: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, ...]]:
-    names = [node["value"] for node in takewhile(lambda node: node["type"] == "field", rest)]
+    names = list(_fields(rest))
     match first:
         case {"type": "field", "value": name}:
             yield (name, *names)
@@ -94,6 +93,18 @@ def _subpaths(
             yield tuple(names)
         case _:
             yield from _paths(first)
+
+
+def _fields(nodes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Go through the names that lead on from a value, up to what is more than a name."""
+    for node in nodes:
+        first = node
+        while first["type"] in _STEPS:
+            first = first["children"][0]
+        if first["type"] == "field":
+            yield first["value"]
+        if first is not node or first["type"] != "field":
+            return
 
 
 def _is_null(node: Mapping[str, Any]) -> bool:

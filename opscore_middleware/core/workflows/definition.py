@@ -91,70 +91,90 @@ class OnFailure(StrEnum):
 class _Part(Wire):
     """A part of a definition; what it does not know is a mistake, not a thing to pass over."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class Retry(_Part):
-    """How often a task is tried, and how long between: full jitter under an exponential cap.
-
-    `non_retryable` names the kinds of error that end it at once.
-    """
+    """How often a task is tried, and how long between."""
 
     maximum_attempts: int = Field(default=3, ge=1, le=1000, strict=True)
+    """How often it is tried in all, the first time included."""
     initial_interval: Duration = SECOND
+    """How long before the second attempt, at most."""
     backoff_coefficient: float = Field(default=2.0, ge=1, le=100, allow_inf_nan=False, strict=True)
+    """By how much that grows with each attempt."""
     maximum_interval: Duration = 60 * SECOND
+    """What it does not grow beyond."""
     jitter: bool = Field(default=True, strict=True)
+    """Whether it is any time up to that, by chance, so that many do not come back together."""
     non_retryable: tuple[Name, ...] = Field(default=(), max_length=100)
+    """The kinds of error that are final, by the `type` that the agent gives them."""
 
 
 class Timeouts(_Part):
-    """How long a task may take: until it is begun, from then to its end, and all in all."""
+    """How long a task may take."""
 
     schedule_to_start: Duration = 30 * SECOND
+    """From sending an attempt until its agent begins it."""
     start_to_close: Duration = 600 * SECOND
+    """From there to the attempt's end."""
     schedule_to_close: Duration = 3600 * SECOND
+    """From the task's turn to its end, all attempts together."""
 
 
 class TaskDefinition(_Part):
-    """One task: what is to be done, by whom, after which others.
-
-    `next_task_id` says of another task that it comes after this one, `depends_on` of this one that
-    it comes after others; both may be used. `when` is an expression that, where it is false, has
-    the task skipped, `for_each` one that gives a list: the task is done once for each item.
-    `delay` and `run_at` say when it may begin, once it is its turn; the later of both counts.
-    """
+    """One task: what is to be done, by whom, after which others."""
 
     task_id: TaskName
+    """What the other tasks know it by."""
     name: Name
+    """What the agent is asked to do; it travels as `task_name`."""
     agent_capability: Name | None = None
+    """Any agent that can do this may have it."""
     agent_id: AgentId | None = None
+    """This agent alone may have it."""
     parameters: dict[str, Any] = Field(default_factory=dict)
+    """What the agent is given. Texts may have templates: `{{ tasks.step_1.result.summary }}`."""
     next_task_id: TaskName | None = None
+    """The task that comes after this one."""
     depends_on: tuple[TaskName, ...] = Field(default=(), max_length=MAX_TASKS)
+    """The tasks that come before this one."""
     priority: int = Field(default=0, ge=-1000, le=1000, strict=True)
+    """A higher one goes first."""
     when: Expression | None = None
+    """A JMESPath expression; where it is false, null or empty the task is skipped."""
     for_each: Expression | None = None
+    """A JMESPath expression that gives a list; the task is done once for each of its items."""
     retry: Retry = Field(default_factory=Retry)
+    """How often it is tried."""
     timeouts: Timeouts = Field(default_factory=Timeouts)
+    """How long it may take."""
     fallback_task_id: TaskName | None = None
+    """The task that is done in its place when it has failed for good."""
     on_failure: OnFailure = OnFailure.FAIL
+    """What its failure means for the session: its end, or nothing."""
     delay: Duration | None = None
+    """How long it waits once it is its turn."""
     run_at: Utc | None = None
+    """When it may begin at the earliest; with `delay`, the later of both counts."""
 
 
 class WorkflowDefinition(_Part):
-    """A workflow: tasks and the order between them.
-
-    `schedule` is a cron expression, in UTC; `agent_id` is the agent that the sessions which it
-    starts belong to, and `missed` says what becomes of those that fell into an outage.
-    """
+    """A workflow: tasks and the order between them."""
 
     id: WorkflowId
+    """What it is started by."""
     name: Name
+    """What people call it."""
     description: str | None = Field(default=None, max_length=10_000)
+    """What it is for."""
     version: str = Field(default="1.0", min_length=1, max_length=100)
+    """Its author's own; Ops-Core numbers what it stores by itself."""
     tasks: tuple[TaskDefinition, ...] = Field(min_length=1, max_length=MAX_TASKS)
+    """What is to be done."""
     schedule: str | None = Field(default=None, min_length=1, max_length=200)
+    """A cron expression of five fields, in UTC: when it starts by itself."""
     agent_id: AgentId | None = None
+    """The agent that the sessions belong to which the schedule starts."""
     missed: Missed = Missed.SKIP
+    """What becomes of starts that fell into an outage: left out, or made up for by one."""

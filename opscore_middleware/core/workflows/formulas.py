@@ -38,9 +38,9 @@ def formula_faults(
         if is_ordered and task.task_id is not None:
             before = graph.ancestors(task.task_id)
         scope = _Scope(_ROOTS, graph.task_ids, before, expressions)
-        if task.when is not None:
+        if task.when:
             yield from _expression((*task.loc, "when"), task.when, scope)
-        if task.for_each is not None:
+        if task.for_each:
             yield from _expression((*task.loc, "forEach"), task.for_each, scope)
             scope = scope._replace(roots=_ROOTS + _ITEM_ROOTS)
         yield from _value((*task.loc, "parameters"), task.parameters, scope, 0)

@@ -55,9 +55,15 @@ def shape_faults(document: Mapping[str, Any]) -> Iterator[Fault]:
         WorkflowDefinition.model_validate(document)
     except ValidationError as error:
         for found in error.errors(include_url=False):
-            if found["type"] != "extra_forbidden":  # told above, with what there is instead
-                limits = found.get("ctx", {})
-                yield Fault(found["loc"], _message(found["type"], found, limits))
+            if not _is_told_elsewhere(found):
+                yield Fault(found["loc"], _message(found["type"], found, found.get("ctx", {})))
+
+
+def _is_told_elsewhere(found: Mapping[str, Any]) -> bool:
+    if found["type"] == "extra_forbidden":  # by `_unknown`, with what there is instead
+        return True
+    # Items that are wrong are told of by themselves, and then not counted.
+    return found["type"] == "too_short" and bool(found["input"])
 
 
 def _unknown(model: type[BaseModel], value: Any, loc: Loc) -> Iterator[Fault]:

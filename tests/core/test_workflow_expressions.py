@@ -1,0 +1,154 @@
+"""What a run has brought so far, as conditions, lists and parameters see it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from opscore_middleware.core.workflows.expressions import condition, items, render
+from opscore_middleware.errors import ExpressionFailed
+from opscore_middleware.notations.expressions import JmesPath
+
+CONTEXT: dict[str, Any] = {
+    "initialPayload": {"topic": "rain", "zero": 0, "empty": [], "none": None, "tags": ["a", "b"]},
+    "tasks": {
+        "step_1": {"result": {"summary": "wet", "pages": [1, 2, 3]}, "state": "completed"},
+        "step-2": {"result": None, "state": "skipped"},
+    },
+}
+
+
+def rendered(value: Any, **given: Any) -> Any:
+    """Return a parameter as a task gets it."""
+    return render({"x": value}, CONTEXT, expressions=JmesPath(), **given)["x"]
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ("{{ tasks.step_1.result.summary }}", "wet"),
+        ("{{tasks.step_1.result.pages}}", [1, 2, 3]),
+        ("{{ initialPayload.zero }}", 0),
+        ("{{ length(initialPayload.tags) > `1` }}", True),
+        ('{{ tasks."step-2".state }}', "skipped"),
+        (
+            "About {{ initialPayload.topic }}: {{ tasks.step_1.result.summary }}.",
+            "About rain: wet.",
+        ),
+        ("{{ tasks.step_1.result.pages }} pages", "[1,2,3] pages"),
+        ("it is {{ initialPayload.zero == `0` }}", "it is true"),
+        ("{{ initialPayload.lang || 'en' }}", "en"),
+        ("{{ initialPayload.none || `null` }}", None),
+        ("<{{ initialPayload.lang || '' }}>", "<>"),
+        (
+            "{{ {topic: initialPayload.topic, n: {m: 'x}}y'}} }}",
+            {"topic": "rain", "n": {"m": "x}}y"}},
+        ),
+        ("{{ '{{' }} stays", "{{ stays"),
+        ("no template } }} here", "no template } }} here"),
+        (["{{ initialPayload.topic }}", {"n": "{{ initialPayload.zero }}"}], ["rain", {"n": 0}]),
+        (True, True),
+        (None, None),
+    ],
+)
+def test_a_template_keeps_the_type_of_what_it_finds_and_a_text_takes_it_in(
+    template: Any, value: Any
+) -> None:
+    assert rendered(template) == value
+    assert type(rendered(template)) is type(value)
+
+
+def test_each_item_has_its_own_parameters() -> None:
+    template = {"page": "{{ item.text }}", "title": "{{ index }} of {{ initialPayload.topic }}"}
+    given = [{"text": "one"}, {"text": "two"}]
+    assert [rendered(template, item=item, index=index) for index, item in enumerate(given)] == [
+        {"page": "one", "title": "0 of rain"},
+        {"page": "two", "title": "1 of rain"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ initialPayload.lang }}", "'{{ initialPayload.lang }}' finds nothing, or null"),
+        ("{{ initialPayload.none }}", "finds nothing, or null"),
+        ("Hello {{ initialPayload.lang }}", "'{{ initialPayload.lang }}' finds nothing, or null"),
+        ("Hello {{ initialPayload.lang || `null` }}", "stands in a text"),
+        ('{{ tasks."step-2".result.x }}', "finds nothing, or null"),
+        ("{{ item }}", "'{{ item }}' finds nothing, or null"),
+        ("{{ length(initialPayload.zero) }}", "length(initialPayload.zero)"),
+        ("{{ nowhere(", "has no end"),
+    ],
+)
+def test_a_template_that_finds_nothing_fails_and_is_named(template: str, words: str) -> None:
+    with pytest.raises(ExpressionFailed) as caught:
+        rendered({"deep": [template]})
+    assert words in caught.value.message
+    assert (caught.value.status, caught.value.code) == (422, "expression_failed")
+
+
+@pytest.mark.parametrize(
+    ("when", "holds"),
+    [
+        ("tasks.step_1.state == 'completed'", True),
+        ("tasks.step_1.result.pages[?@ > `2`]", True),
+        ("initialPayload.zero", True),
+        ("initialPayload.lang", False),
+        ("initialPayload.none", False),
+        ("initialPayload.empty", False),
+        ("!initialPayload.topic", False),
+        ("''", False),
+        ("initialPayload.missing.deeper == 'x'", False),
+    ],
+)
+def test_a_condition_holds_unless_it_is_false_null_or_empty(when: str, holds: bool) -> None:
+    assert condition(when, CONTEXT, expressions=JmesPath()) is holds
+
+
+def test_a_condition_that_cannot_be_reckoned_fails_and_is_named() -> None:
+    with pytest.raises(ExpressionFailed, match=r"Expression 'abs\(initialPayload.topic\)' failed"):
+        condition("abs(initialPayload.topic)", CONTEXT, expressions=JmesPath())
+
+
+def test_a_list_is_gone_through_in_its_order() -> None:
+    assert items("tasks.step_1.result.pages", CONTEXT, expressions=JmesPath()) == [1, 2, 3]
+    assert items("initialPayload.empty", CONTEXT, expressions=JmesPath()) == []
+
+
+@pytest.mark.parametrize(
+    ("for_each", "kind"),
+    [
+        ("initialPayload.lang", "nothing"),
+        ("initialPayload.topic", "a text"),
+        ("initialPayload.zero", "a number"),
+        ("initialPayload.zero == `0`", "true or false"),
+        ("initialPayload", "an object"),
+    ],
+)
+def test_what_is_no_list_is_not_gone_through(for_each: str, kind: str) -> None:
+    with pytest.raises(ExpressionFailed) as caught:
+        items(for_each, CONTEXT, expressions=JmesPath())
+    assert f"forEach {for_each!r} gives {kind}; it must give a list." == caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("tasks.a.result.b[0].c || d", [("tasks", "a", "result", "b"), ("d",)]),
+        ("@.tasks.x", [("tasks", "x")]),
+        ("tasks.a.result[0].b.c", [("tasks", "a", "result")]),
+        ("tasks.a.result[].b", [("tasks", "a", "result")]),
+        ("tasks.a.[result, state]", [("tasks", "a")]),
+        ("tasks.*.x", [("tasks",)]),
+        ("[0]", [()]),
+        ("{a: b.c, d: e}", [("b", "c"), ("e",)]),
+        ("sort_by(tasks.a.result, &x.y)[?z].q | [0]", [("tasks", "a", "result")]),
+        ("a[].b && !c == `1`", [("a",), ("c",)]),
+        ("length('text')", []),
+    ],
+)
+def test_an_expression_tells_which_names_it_begins_with(
+    text: str, paths: list[tuple[str, ...]]
+) -> None:
+    assert JmesPath().compile(text).paths == paths
