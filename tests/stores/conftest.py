@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from opscore_middleware.core.runs.store import RunStore
 from opscore_middleware.core.store import Store
 from opscore_middleware.stores import open_store
+from tests.stores.run_support import Everything
 from tests.support.postgres import PostgresServer, database_of_its_own, empty, running_postgres
 
 
@@ -63,3 +65,12 @@ async def store(address: str) -> AsyncIterator[Store]:
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture
+def running(store: Store) -> Everything:
+    """An empty, open store of each kind that keeps runs."""
+    if not isinstance(store, RunStore):
+        pytest.skip("this store keeps no runs yet")
+    everything: Everything = store
+    return everything

@@ -1,0 +1,79 @@
+"""What agents with open attempts say, heard by one replica at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from opscore_middleware.core.runs.records import Word
+from tests.stores.run_support import Everything, advanced, claimed, ends, given, idle, task
+from tests.stores.support import NOW, said
+
+pytestmark = pytest.mark.asyncio
+
+LEASE = 1000
+
+
+async def test_words_are_those_of_agents_that_have_an_attempt(running: Everything) -> None:
+    await idle(running, "a", None)
+    await idle(running, "b")
+    before = await running.last_event_id()
+    await given(running, task(pinned="a"))
+    await claimed(running)
+    await running.apply_reports(
+        [
+            said("active", at=1, instance_id=None, details='{"opscore_task_id":"t.1"}'),
+            said("active", agent_id="b", at=2),
+            said("idle", at=3, instance_id="other"),
+        ]
+    )
+    last = await running.last_event_id()
+    words, upto = await running.words(after=before, limit=9)
+    details = '{"opscore_task_id":"t.1"}'
+    assert words == [
+        Word(words[0].event_id, "a", "", "active", details, NOW + 1),
+        Word(last, "a", "other", "idle", None, NOW + 3),
+    ]
+    assert upto == last
+    assert await running.words(after=upto, limit=9) == ([], last)
+
+
+async def test_words_come_in_pages_in_their_order(running: Everything) -> None:
+    await idle(running)
+    await given(running, task())
+    await claimed(running)
+    start = await running.last_event_id()
+    await running.apply_reports([said("active", at=n, sequence=n) for n in range(1, 6)])
+    heard: list[int] = []
+    position = start
+    for size in (2, 2, 1):
+        words, position = await running.words(after=position, limit=2)
+        assert len(words) == size
+        heard += [word.received_at - NOW for word in words]
+    assert heard == [1, 2, 3, 4, 5]
+    assert position == await running.last_event_id()
+
+
+async def test_without_open_attempts_everything_is_passed_over(running: Everything) -> None:
+    await idle(running)
+    last = await running.last_event_id()
+    assert await running.words(after=0, limit=9) == ([], last)
+    await given(running, task())
+    await claimed(running)
+    await advanced(running, ends())
+    assert await running.words(after=0, limit=9) == ([], last)
+
+
+async def test_one_hears_at_a_time(running: Everything) -> None:
+    async def takes(holder: str, at: int) -> int | None:
+        return await running.hearing(holder=holder, lease=LEASE, now=NOW + at)
+
+    assert await takes("one", 0) == 0
+    assert await takes("two", 1) is None
+    await running.heard(holder="one", event_id=7)
+    assert await takes("one", LEASE - 1) == 7
+    assert await takes("two", LEASE + 1) is None  # it was kept
+    assert await takes("two", 3 * LEASE) == 7
+    await running.heard(holder="one", event_id=99)
+    await running.heard(holder="two", event_id=8)
+    assert await takes("two", 3 * LEASE + 1) == 8
+    assert await takes("one", 3 * LEASE + 2) is None
