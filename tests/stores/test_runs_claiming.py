@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from opscore_middleware.core.clock import SECOND
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import Registration
 from opscore_middleware.core.records import StoredHeartbeat
+from opscore_middleware.core.runs.records import Step
 from opscore_middleware.core.runs.tasks import Route, TaskState
 from opscore_middleware.core.sessions import Session, SessionState
 from tests.stores.run_support import (
@@ -30,6 +32,15 @@ pytestmark = pytest.mark.asyncio
 
 A = ("a", "i")
 B = ("b", "i")
+
+
+def becomes(state: SessionState) -> Step:
+    """The step that changes a run's state."""
+    return lambda run: run._replace(state=state)
+
+
+def changed_to(state: SessionState, session: Session) -> Session:
+    return session.model_copy(update={"state": state})
 
 
 async def test_an_idle_instance_gets_the_task(running: Everything) -> None:
@@ -165,10 +176,10 @@ async def test_a_higher_priority_goes_first_then_what_was_ready_then_what_was_ma
         task("future", priority=9, ready_at=NOW + 1),
         task("low", priority=-1, ready_at=NOW - 9),
     )
-    order = []
+    order: list[str] = []
     while got := await claimed(running):
-        order += list(got)
-        await advanced(running, ends(*got), task_id=order[-1])
+        order += got
+        await advanced(running, ends(order[-1]), task_id=order[-1])
     assert order == ["urgent", "early", "made-later", "late", "low"]
 
 
@@ -181,8 +192,8 @@ async def test_the_session_s_own_agent_goes_first_then_who_waited_longest(
     for n in range(6):
         own = "own" if n in {0, 4} else "a"
         await given(running, task(f"t{n}"), session_id=f"s{n}", agent_id=own)
-        ((agent_id, _),) = (await claimed(running, now=NOW + n)).values()
-        given_to.append(agent_id)
+        ((whom, _),) = (await claimed(running, now=NOW + n)).values()
+        given_to.append(whom)
         await advanced(running, ends(f"t{n}"), task_id=f"t{n}")
     assert given_to[0] == given_to[4] == "own"
     assert set(given_to[1:3]) == {"x", "y"}
@@ -201,26 +212,20 @@ async def test_tasks_of_sessions_that_do_not_run_are_left_alone(running: Everyth
     states = (SessionState.PAUSED, SessionState.CANCELLED, SessionState.FAILED)
     for state in states:
         await given(running, task(state.value), session_id=state.value)
-        await advanced(running, lambda run, to=state: run._replace(state=to), task_id=state.value)
+        await advanced(running, becomes(state), task_id=state.value)
     assert await claimed(running) == {}
     assert await running.next_ready_at(after=0) is None
-    await advanced(running, lambda run: run._replace(state=SessionState.RUNNING), task_id="paused")
+    await advanced(running, becomes(SessionState.RUNNING), task_id="paused")
     assert await running.next_ready_at(after=0) == NOW
     assert set(await claimed(running)) == {"paused"}
 
 
 async def test_a_session_paused_by_hand_is_left_alone_too(running: Everything) -> None:
-    def to(state: SessionState) -> Any:
-        def change(session: Session) -> Session:
-            return session.model_copy(update={"state": state})
-
-        return change
-
     await idle(running)
     await given(running, task())
-    await running.update_session("s", to(SessionState.PAUSED))
+    await running.update_session("s", partial(changed_to, SessionState.PAUSED))
     assert await claimed(running) == {}
-    await running.update_session("s", to(SessionState.RUNNING))
+    await running.update_session("s", partial(changed_to, SessionState.RUNNING))
     assert await claimed(running) == {"t": A}
 
 
@@ -287,7 +292,7 @@ async def test_a_claim_says_where_it_goes(running: Everything) -> None:
 
 async def test_the_route_that_worked_last_is_remembered(running: Everything) -> None:
     async def route(by: Route | None = None) -> Route | None:
-        registration = Registration(agent_name="a", agent_id="a", contact_endpoint="http://a/")
+        registration = Registration(agent_name="a", agent_id="a", capabilities=["c"])
         await running.register(registration, new_id="unused", now=NOW, route=by)
         endpoint = await running.endpoint("a", "i")
         assert endpoint is not None
@@ -300,6 +305,9 @@ async def test_the_route_that_worked_last_is_remembered(running: Everything) -> 
     await running.prefer_route("a", Route.DIRECT)
     assert await route() is Route.DIRECT
     await running.prefer_route("unknown", Route.DIRECT)
+    await given(running, task(route=Route.AGENTKIT))
+    (claim,) = await running.claim(limit=1, mark=None, now=NOW)
+    assert claim.task.route is claim.endpoint.preferred is Route.DIRECT
 
 
 async def test_candidates_are_all_who_may_have_a_task(running: Everything) -> None:

@@ -23,15 +23,15 @@ async def test_words_are_those_of_agents_that_have_an_attempt(running: Everythin
         [
             said("active", at=1, instance_id=None, details='{"opscore_task_id":"t.1"}'),
             said("active", agent_id="b", at=2),
-            said("idle", at=3, instance_id="other"),
+            said("idle", at=3, instance_id="other", sequence=5),
         ]
     )
     last = await running.last_event_id()
     words, upto = await running.words(after=before, limit=9)
     details = '{"opscore_task_id":"t.1"}'
     assert words == [
-        Word(words[0].event_id, "a", "", "active", details, NOW + 1),
-        Word(last, "a", "other", "idle", None, NOW + 3),
+        Word(words[0].event_id, "a", "", "active", details, NOW + 1, None),
+        Word(last, "a", "other", "idle", None, NOW + 3, 5),
     ]
     assert upto == last
     assert await running.words(after=upto, limit=9) == ([], last)

@@ -118,7 +118,8 @@ class RunStore(Protocol):
         A claimed task is `dispatched`: its `attempt` is one more, `agent_id`, `instance_id` and
         `dispatched_at` are set, `route` is the one that its endpoint prefers, `rerouted` and
         `stopped` are cleared, and its deadline is `start_within` from now, or `close_by` if that is
-        earlier. Its session is `running` from then on. Tasks and slots that another replica is claiming are left alone.
+        earlier. Its session is `running` from then on. Tasks and slots that another replica is
+        claiming are left alone.
         """
         ...
 
