@@ -22,7 +22,7 @@ from opscore_middleware.agent.link import Link, Unreachable
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.registrar import Busy, Registrar, locked_out
-from opscore_middleware.agent.results import Results
+from opscore_middleware.agent.results import DROPPED, RESULT, Results
 from opscore_middleware.agent.tracker import Tracker, View
 from opscore_middleware.core.models import Heartbeat, StateReport
 from opscore_middleware.core.states import AgentState
@@ -178,13 +178,18 @@ class Courier:
             return 0.0
         bad = self._hand.popleft()
         self._most = _MOST
+        # The state is worth more than what is said of it: Ops-Core would go on to show an old one.
+        barer = _barer(bad)
+        if barer is not None:
+            self._hand.appendleft(barer)
         self._notices.once(
-            "refused",
+            "refused" if barer is None else "details",
             logging.WARNING,
-            "Ops-Core refused a report (%s, sequence %d) with %d and it was dropped: %s",
+            "Ops-Core refused a report (%s, sequence %d) with %d and it was %s: %s",
             bad.state,
             bad.sequence,
             answer.status,
+            "dropped" if barer is None else "told again with less in its details",
             answer.reason,
         )
         return 0.0
@@ -294,6 +299,18 @@ class Courier:
 
 
 _SILENT: Final = frozenset({AgentState.UNKNOWN, AgentState.FINISHED})
+_LAST: Final = ("opscore_task_id", "opscore_task_state", DROPPED)  # what a task's end needs
+
+
+def _barer(entry: Entry) -> Entry | None:
+    """Return a report with less in its details, the task last; None where they hold nothing."""
+    details = entry.details
+    if not details:
+        return None
+    kept = {key: details[key] for key in _LAST if key in details}
+    if RESULT in details:
+        kept[DROPPED] = True
+    return entry._replace(details=kept if kept != details else None)
 
 
 def _as_report(agent_id: str, entry: Entry) -> StateReport:

@@ -31,28 +31,6 @@ def test_an_agent_with_an_id_reports_without_registering(
     assert ops_core.paths == ["/v1/opscore/agent/a 1/states"]
 
 
-def test_the_one_bad_report_is_found_dropped_and_logged_once(
-    desk: Open, ops_core: ScriptedOpsCore, log: pytest.LogCaptureFixture
-) -> None:
-    desk_ = desk(agent_id="a")
-    desk_.work(8)
-    bad = 7
-
-    def refuse(call: Received) -> httpx.Response | None:
-        if any(report["sequence"] == bad for report in call.reports):
-            return httpx.Response(422, json={"detail": "no", "code": "validation_failed"})
-        return None
-
-    ops_core.script = refuse
-    assert desk_.deliver() is None
-    assert [r["sequence"] for r in ops_core.reports] == [s for s in range(1, 19) if s != bad]
-    [line] = ours(log)
-    assert "sequence 7" in line
-    assert "422" in line
-    desk_.work()
-    assert desk_.deliver() is None
-
-
 @pytest.mark.parametrize("status", [404, 405])
 def test_a_server_without_a_batch_route_gets_single_reports_for_ten_minutes(
     desk: Open, ops_core: ScriptedOpsCore, status: int
