@@ -1,4 +1,4 @@
-"""Reports that Ops-Core refuses for good: the state is told all the same, where that is possible."""
+"""Reports that are refused for good: the state is told all the same, where that is possible."""
 
 from __future__ import annotations
 
