@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -25,6 +25,18 @@ from opscore_middleware.core.models import (
     StateAccepted,
     StateReport,
     Transition,
+)
+from opscore_middleware.core.runs.views import (
+    Replayed,
+    TaskProgress,
+    TaskQuery,
+    TaskResult,
+    TaskView,
+    Why,
+    WorkflowQuery,
+    WorkflowStart,
+    WorkflowStarted,
+    WorkflowView,
 )
 from opscore_middleware.core.sessions import Session, SessionChange, SessionQuery, SessionStart
 from opscore_middleware.core.watch import AgentEvent, WatchedState, WatchQuery
@@ -219,6 +231,98 @@ class AsyncOpsCoreClient:
             if page.next_cursor is None:
                 return
             query = query.model_copy(update={"cursor": page.next_cursor})
+
+    async def cancel_session(self, session_id: str) -> Session:
+        """End a session and its tasks; agents that work on them are told."""
+        return await self._send(calls.cancel_session(session_id))
+
+    async def pause_session(self, session_id: str) -> Session:
+        """Give out no more tasks of a session; those that are out go on."""
+        return await self._send(calls.pause_session(session_id))
+
+    async def resume_session(self, session_id: str) -> Session:
+        """Go on with a session that was paused."""
+        return await self._send(calls.resume_session(session_id))
+
+    async def retry_session(self, session_id: str) -> Session:
+        """Try the tasks of a session again that failed, and what comes after them."""
+        return await self._send(calls.retry_session(session_id))
+
+    async def put_workflow(self, definition: Mapping[str, Any]) -> WorkflowView:
+        """Keep a definition, as a new version where its id has another one."""
+        return await self._send(calls.put_workflow(definition))
+
+    async def get_workflow(self, workflow_id: str, *, version: int | None = None) -> WorkflowView:
+        """Return a version of a definition, the latest unless told."""
+        return await self._send(calls.get_workflow(workflow_id, version=version))
+
+    async def list_workflows(self, query: WorkflowQuery | None = None) -> Page[WorkflowView]:
+        """Return one page of the definitions, the latest version of each, by id."""
+        return await self._send(calls.list_workflows(query))
+
+    async def iter_workflows(
+        self, query: WorkflowQuery | None = None
+    ) -> AsyncIterator[WorkflowView]:
+        """Go through all definitions, page by page."""
+        query = query or WorkflowQuery()
+        while True:
+            page = await self.list_workflows(query)
+            for item in page.items:
+                yield item
+            if page.next_cursor is None:
+                return
+            query = query.model_copy(update={"cursor": page.next_cursor})
+
+    async def start_workflow(
+        self, agent_id: str, start: WorkflowStart, *, idempotency_key: str | None = None
+    ) -> WorkflowStarted:
+        """Start a workflow; under one key it starts once, however often it is asked for."""
+        return await self._send(
+            calls.start_workflow(agent_id, start, idempotency_key=idempotency_key)
+        )
+
+    async def list_tasks(self, query: TaskQuery | None = None) -> Page[TaskView]:
+        """Return one page of the tasks, newest first."""
+        return await self._send(calls.list_tasks(query))
+
+    async def iter_tasks(self, query: TaskQuery | None = None) -> AsyncIterator[TaskView]:
+        """Go through all tasks, page by page."""
+        query = query or TaskQuery()
+        while True:
+            page = await self.list_tasks(query)
+            for item in page.items:
+                yield item
+            if page.next_cursor is None:
+                return
+            query = query.model_copy(update={"cursor": page.next_cursor})
+
+    async def get_task(self, task_id: str) -> TaskView:
+        """Return one task."""
+        return await self._send(calls.get_task(task_id))
+
+    async def why_task(self, task_id: str) -> Why:
+        """Return why a task is not running, or is what it is, in one sentence."""
+        return await self._send(calls.why_task(task_id))
+
+    async def cancel_task(self, task_id: str) -> TaskView:
+        """End a task; an agent that works on it is told."""
+        return await self._send(calls.cancel_task(task_id))
+
+    async def retry_task(self, task_id: str) -> TaskView:
+        """Try a task again that failed, and what comes after it."""
+        return await self._send(calls.retry_task(task_id))
+
+    async def end_task(self, attempt_id: str, result: TaskResult) -> TaskView:
+        """Say how an attempt ended; `attempt_id` is the `opscore_task_id` that came with it."""
+        return await self._send(calls.end_task(attempt_id, result))
+
+    async def progress_task(self, attempt_id: str, progress: TaskProgress) -> TaskView:
+        """Say how far an attempt is."""
+        return await self._send(calls.progress_task(attempt_id, progress))
+
+    async def replay_dead_tasks(self) -> Replayed:
+        """Try all tasks again that failed for good; returns how many they are."""
+        return await self._send(calls.replay_dead_tasks())
 
     async def _send(self, call: Call[T]) -> T:
         try:

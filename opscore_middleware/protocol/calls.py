@@ -31,30 +31,58 @@ from opscore_middleware.core.models import (
     StateReport,
     Transition,
 )
+from opscore_middleware.core.runs.views import (
+    Replayed,
+    TaskProgress,
+    TaskQuery,
+    TaskResult,
+    TaskView,
+    Why,
+    WorkflowQuery,
+    WorkflowStart,
+    WorkflowStarted,
+    WorkflowView,
+)
 from opscore_middleware.core.sessions import Session, SessionChange, SessionQuery, SessionStart
 from opscore_middleware.core.watch import StateQuery, WatchedState, WatchQuery
 from opscore_middleware.errors import RemoteError
 
 __all__ = [
     "Call",
+    "cancel_session",
+    "cancel_task",
     "deregister_agent",
+    "end_task",
     "fleet",
     "get_agent",
     "get_agent_state",
     "get_session",
+    "get_task",
+    "get_workflow",
     "health",
     "heartbeat",
     "history",
     "list_agents",
     "list_sessions",
+    "list_tasks",
+    "list_workflows",
     "next_agent_state",
     "ops_core_refusal",
+    "pause_session",
+    "progress_task",
+    "put_workflow",
     "register_agent",
+    "replay_dead_tasks",
     "report_state",
     "report_states",
+    "resume_session",
+    "retry_session",
+    "retry_task",
     "start_session",
+    "start_workflow",
     "update_session",
     "watch",
+    "why_task",
 ]
 
 T = TypeVar("T")
@@ -206,6 +234,93 @@ def update_session(session_id: str, change: SessionChange) -> Call[Session]:
     return _send("PATCH", f"{PREFIX}/sessions/{_segment(session_id)}", body, Session)
 
 
+def cancel_session(session_id: str) -> Call[Session]:
+    """End a session and its tasks; agents that work on them are told."""
+    return _order(f"{PREFIX}/sessions/{_segment(session_id)}/cancel", Session)
+
+
+def pause_session(session_id: str) -> Call[Session]:
+    """Give out no more tasks of a session; those that are out go on."""
+    return _order(f"{PREFIX}/sessions/{_segment(session_id)}/pause", Session)
+
+
+def resume_session(session_id: str) -> Call[Session]:
+    """Go on with a session that was paused."""
+    return _order(f"{PREFIX}/sessions/{_segment(session_id)}/resume", Session)
+
+
+def retry_session(session_id: str) -> Call[Session]:
+    """Try the tasks of a session again that failed, and what comes after them."""
+    return _order(f"{PREFIX}/sessions/{_segment(session_id)}/retry", Session)
+
+
+def put_workflow(definition: Mapping[str, Any]) -> Call[WorkflowView]:
+    """Keep a definition, as a new version where its id has another one."""
+    return _post(f"{PREFIX}/workflows", json.dumps(definition).encode(), WorkflowView)
+
+
+def get_workflow(workflow_id: str, *, version: int | None = None) -> Call[WorkflowView]:
+    """Read a version of a definition, the latest unless told."""
+    query = "" if version is None else f"?version={version}"
+    return _get(f"{PREFIX}/workflows/{_segment(workflow_id)}{query}", WorkflowView)
+
+
+def list_workflows(query: WorkflowQuery | None = None) -> Call[Page[WorkflowView]]:
+    """List the latest version of each definition, a page at a time."""
+    return _get(f"{PREFIX}/workflows{_query(query)}", Page[WorkflowView])
+
+
+def start_workflow(
+    agent_id: str, start: WorkflowStart, *, idempotency_key: str | None = None
+) -> Call[WorkflowStarted]:
+    """Start a workflow; under one key it starts once, however often it is asked for."""
+    path = f"{PREFIX}/agent/{_segment(agent_id)}/workflow"
+    call = _post(path, _dump(start), WorkflowStarted)
+    if idempotency_key is None:
+        return call
+    return replace(call, headers={**call.headers, "Idempotency-Key": idempotency_key})
+
+
+def list_tasks(query: TaskQuery | None = None) -> Call[Page[TaskView]]:
+    """List tasks, newest first, a page at a time."""
+    return _get(f"{PREFIX}/tasks{_query(query)}", Page[TaskView])
+
+
+def get_task(task_id: str) -> Call[TaskView]:
+    """Read one task."""
+    return _get(f"{PREFIX}/tasks/{_segment(task_id)}", TaskView)
+
+
+def why_task(task_id: str) -> Call[Why]:
+    """Ask why a task is not running, or is what it is."""
+    return _get(f"{PREFIX}/tasks/{_segment(task_id)}/why", Why)
+
+
+def cancel_task(task_id: str) -> Call[TaskView]:
+    """End a task; an agent that works on it is told."""
+    return _order(f"{PREFIX}/tasks/{_segment(task_id)}/cancel", TaskView)
+
+
+def retry_task(task_id: str) -> Call[TaskView]:
+    """Try a task again that failed, and what comes after it."""
+    return _order(f"{PREFIX}/tasks/{_segment(task_id)}/retry", TaskView)
+
+
+def end_task(attempt_id: str, result: TaskResult) -> Call[TaskView]:
+    """Say how an attempt ended."""
+    return _post(f"{PREFIX}/tasks/{_segment(attempt_id)}/result", _dump(result), TaskView)
+
+
+def progress_task(attempt_id: str, progress: TaskProgress) -> Call[TaskView]:
+    """Say how far an attempt is."""
+    return _post(f"{PREFIX}/tasks/{_segment(attempt_id)}/progress", _dump(progress), TaskView)
+
+
+def replay_dead_tasks() -> Call[Replayed]:
+    """Try all tasks again that failed for good."""
+    return _order(f"{PREFIX}/tasks/dead/replay", Replayed)
+
+
 def _nothing(_body: bytes) -> None:
     return None
 
@@ -226,6 +341,10 @@ def _get(path: str, model: type[T]) -> Call[T]:
 
 def _post(path: str, body: bytes, model: type[T]) -> Call[T]:
     return _send("POST", path, body, model)
+
+
+def _order(path: str, model: type[T]) -> Call[T]:
+    return Call("POST", path, _reader(model).validate_json)
 
 
 def _send(method: str, path: str, body: bytes, model: type[T]) -> Call[T]:
