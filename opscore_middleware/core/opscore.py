@@ -46,6 +46,7 @@ from opscore_middleware.core.sessions import (
     SessionState,
     changed,
 )
+from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Store
 from opscore_middleware.core.tally import Tally
 from opscore_middleware.core.watch import EventId, WatchedState
@@ -236,10 +237,17 @@ class OpsCore:
         query = query or AgentQuery()
         after = cursors.name_and_id(query.cursor)
         found: list[Agent] = []
-        # The state is folded, not stored, so a page that filters by it reads on until it is full.
+        # The state is folded, not stored, so a page that filters by it reads on until it is full, of
+        # those who have an instance in it. Who has reported nothing is unknown without any.
+        wanted = None if query.state is None else query.state.lower()
+        reported = None if wanted == AgentState.UNKNOWN.lower() else wanted
         while True:
             records = await self.store.list_agents(
-                name=query.name, capability=query.capability, after=after, limit=query.limit + 1
+                name=query.name,
+                capability=query.capability,
+                after=after,
+                limit=query.limit + 1,
+                state=reported,
             )
             for record in records:
                 if len(found) == query.limit:
@@ -250,7 +258,7 @@ class OpsCore:
                 if sees is not None and not sees(record.agent_name):
                     continue
                 agent = agent_from_record(record, self._mark)
-                if query.state is None or agent.state.lower() == query.state.lower():
+                if wanted is None or agent.state.lower() == wanted:
                     found.append(agent)
             if len(records) <= query.limit:
                 return Page(items=found)

@@ -138,8 +138,12 @@ class Store(Protocol):
         capability: str | None,
         after: tuple[str, str] | None,
         limit: int,
+        state: str | None = None,
     ) -> Sequence[AgentRecord]:
-        """List agents that are not deregistered, by (name, id); `after` is the last such pair."""
+        """List agents that are not deregistered, by (name, id); `after` is the last such pair.
+
+        `state`, whatever its case, leaves out those none of whose instances is in it.
+        """
         ...
 
     async def history(

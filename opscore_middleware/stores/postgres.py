@@ -30,20 +30,25 @@ from opscore_middleware.stores import (
     postgres_sessions,
 )
 from opscore_middleware.stores.postgres_address import Address
+from opscore_middleware.stores.postgres_advances import Answer, RunWriter
+from opscore_middleware.stores.postgres_advances import Asked as AskedOfRuns
 from opscore_middleware.stores.postgres_connections import Connections
 from opscore_middleware.stores.postgres_errors import DRIVER_ERRORS, refusal
 from opscore_middleware.stores.postgres_gatherer import Gatherer
 from opscore_middleware.stores.postgres_listener import Listener
 from opscore_middleware.stores.postgres_liveness import DatabaseClock, HeartbeatWriter, watermark
 from opscore_middleware.stores.postgres_reports import Asked, ReportWriter
+from opscore_middleware.stores.postgres_run_store import PostgresRunStore, RunParts
 from opscore_middleware.stores.postgres_upgrade import schema_version, upgrade
+from opscore_middleware.stores.postgres_workflows import Definitions
 from opscore_middleware.stores.schema import SchemaStatus, status_of, steps
 
 __all__ = ["PostgresStore"]
 
-_GATHERED_CONNECTIONS: Final = 2
+_GATHERED_CONNECTIONS: Final = 3
 _OTHER_CONNECTIONS: Final = 6
 _MOST_ROWS: Final = 4096  # of one commit; who comes later waits for the next
+_MOST_STEPS: Final = 1024
 
 
 class _Opened(NamedTuple):
@@ -56,11 +61,12 @@ class _Opened(NamedTuple):
     others: Connections
     reports: Gatherer[Asked, list[ReportOutcome]]
     heartbeats: Gatherer[StoredHeartbeat, HeartbeatOutcome]
+    runs: RunParts
     listener: Listener
 
 
-class PostgresStore:
-    """Keeps `core.store.Store`'s promise on PostgreSQL, on the event loop that opened it.
+class PostgresStore(PostgresRunStore):
+    """Keeps the promises of `core.store.Store` and `core.runs.store.RunStore` on PostgreSQL, on the event loop that opened it.
 
     Any number of stores, in any number of processes, share a database. Times that are kept for
     Ops-Core's own use are the database's, whatever this process's clock says; the times that order
@@ -181,10 +187,16 @@ class PostgresStore:
         capability: str | None,
         after: tuple[str, str] | None,
         limit: int,
+        state: str | None = None,
     ) -> Sequence[AgentRecord]:
         async with self._open().others.connection() as connection:
             return await postgres_agents.list_agents(
-                connection, name=name, capability=capability, after=after, limit=limit
+                connection,
+                name=name,
+                capability=capability,
+                after=after,
+                limit=limit,
+                state=state,
             )
 
     async def history(
@@ -256,9 +268,11 @@ class PostgresStore:
 
     def _prepared(self) -> _Opened:
         gathered = Connections(self.address, size=_GATHERED_CONNECTIONS)
+        others = Connections(self.address, size=_OTHER_CONNECTIONS)
+        definitions = Definitions()
         return _Opened(
             gathered,
-            Connections(self.address, size=_OTHER_CONNECTIONS),
+            others,
             Gatherer(
                 ReportWriter(gathered).write,
                 weight=lambda asked: len(asked.reports),
@@ -271,8 +285,22 @@ class PostgresStore:
                 most=_MOST_ROWS,
                 commits=self.commits,
             ),
+            RunParts(others, self._gathered_advances(gathered, definitions), definitions),
             Listener(self.address),
         )
+
+    def _gathered_advances(
+        self, gathered: Connections, definitions: Definitions
+    ) -> Gatherer[AskedOfRuns, list[Answer]]:
+        return Gatherer(
+            RunWriter(gathered, definitions).write,
+            weight=lambda asked: len(asked.steps),
+            most=_MOST_STEPS,
+            commits=self.commits,
+        )
+
+    def _runs(self) -> RunParts:
+        return self._open().runs
 
     def _open(self) -> _Opened:
         if self._opened is None:
@@ -283,6 +311,7 @@ class PostgresStore:
 async def _close(opened: _Opened) -> None:
     await opened.reports.close()
     await opened.heartbeats.close()
+    await opened.runs.advances.close()
     await opened.listener.close()
     await opened.gathered.close()
     await opened.others.close()

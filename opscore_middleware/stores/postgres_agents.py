@@ -123,6 +123,7 @@ async def list_agents(
     capability: str | None,
     after: tuple[str, str] | None,
     limit: int,
+    state: str | None,
 ) -> list[AgentRecord]:
     """List agents that are not deregistered, by name and id."""
     conditions = ["deregistered_at IS NULL"]
@@ -133,6 +134,9 @@ async def list_agents(
     if capability is not None:
         values.append(capability)
         conditions.append(f"capabilities::jsonb ? ${len(values)}")
+    if state is not None:
+        values.append(state)
+        conditions.append(f"{_HAS_STATE} = lower(${len(values)}))")
     if after is not None:
         values += after
         conditions.append(f"(agent_name, agent_id) > (${len(values) - 1}, ${len(values)})")
@@ -227,6 +231,10 @@ _SELECT: Final = f"""
            coalesce((SELECT json_agg(i ORDER BY i.instance_key) FROM opscore.instances AS i
                      WHERE i.agent_key = agents.agent_key AND {PRESENT}), '[]') AS instances
     FROM opscore.agents"""  # noqa: S608 - made of constants
+
+_HAS_STATE: Final = f"""EXISTS (
+    SELECT FROM opscore.instances AS i
+    WHERE i.agent_key = agents.agent_key AND {PRESENT} AND lower(i.state)"""
 
 _LAST_EVENT: Final = 2**63 - 1
 _HISTORY: Final = """

@@ -137,6 +137,7 @@ class SqliteStore:
         capability: str | None,
         after: tuple[str, str] | None,
         limit: int,
+        state: str | None = None,
     ) -> Sequence[AgentRecord]:
         return await self._reads().run(
             partial(
@@ -145,6 +146,7 @@ class SqliteStore:
                 capability=capability,
                 after=after,
                 limit=limit,
+                state=state,
             )
         )
 

@@ -87,6 +87,7 @@ def list_agents(
     capability: str | None,
     after: tuple[str, str] | None,
     limit: int,
+    state: str | None,
 ) -> list[AgentRecord]:
     """List agents that are not deregistered, by name and id."""
     conditions = ["deregistered_at IS NULL"]
@@ -97,6 +98,9 @@ def list_agents(
     if capability is not None:
         conditions.append("? IN (SELECT value FROM json_each(capabilities))")
         values.append(capability)
+    if state is not None:
+        conditions.append(_HAS_STATE)
+        values.append(state)
     if after is not None:
         conditions.append("(agent_name, agent_id) > (?, ?)")
         values += after
@@ -180,6 +184,10 @@ _INSTANCES: Final = f"""
     SELECT * FROM instances AS i
     WHERE agent_key IN (SELECT value FROM json_each(?)) AND {PRESENT}
     ORDER BY instance_key"""  # noqa: S608 - made of constants
+
+_HAS_STATE: Final = f"""EXISTS (
+    SELECT 1 FROM instances AS i
+    WHERE i.agent_key = agents.agent_key AND lower(i.state) = lower(?) AND {PRESENT})"""  # noqa: S608
 
 _LAST_EVENT: Final = 2**63 - 1
 _HISTORY: Final = """

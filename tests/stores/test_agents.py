@@ -160,6 +160,24 @@ async def test_listed_agents_bring_their_own_instances(store: Store) -> None:
     assert list(listed) == [await store.get_agent(agent_id) for agent_id in ("a", "b", "c")]
 
 
+async def test_agents_are_found_by_the_state_of_any_instance_that_shows(store: Store) -> None:
+    for agent_id in ("a", "b", "c", "d"):
+        await add(store, agent_id)
+    await store.apply_reports(
+        [
+            said("active", agent_id="a"),
+            said("idle", agent_id="a", instance_id="j"),
+            said("IDLE", agent_id="b", instance_id=None),
+            said("active", agent_id="c"),
+        ]
+    )
+    assert await names(store, state="Idle") == [("a", "a"), ("b", "b")]
+    assert await names(store, state="active", after=("a", "a")) == [("c", "c")]
+    assert await names(store, state="error") == []
+    await store.apply_reports([said("active", agent_id="b", instance_id=None, at=1)])
+    assert await names(store, state="idle") == [("a", "a")]
+
+
 async def test_agents_are_found_by_exact_name_and_any_capability(store: Store) -> None:
     await add(store, "a", capabilities=["sum", 'quo"te'])
     await add(store, "b", capabilities=["sum"])
