@@ -237,8 +237,8 @@ class OpsCore:
         query = query or AgentQuery()
         after = cursors.name_and_id(query.cursor)
         found: list[Agent] = []
-        # The state is folded, not stored, so a page that filters by it reads on until it is full, of
-        # those who have an instance in it. Who has reported nothing is unknown without any.
+        # The state is folded, not stored, so a page that filters by it reads on until it is full,
+        # of those who have an instance in it. Who has reported nothing is unknown without any.
         wanted = None if query.state is None else query.state.lower()
         reported = None if wanted == AgentState.UNKNOWN.lower() else wanted
         while True:
