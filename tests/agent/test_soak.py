@@ -152,6 +152,12 @@ def test_after_any_long_mix_of_requests_nothing_is_left_open(seed: int) -> None:
 # --- an hour without Ops-Core --------------------------------------------------------------------
 
 
+ROOM = 1_000_000
+"""Bytes that the queue and what is just being sent may take, both full; when we look they may be
+anything between that and empty. Kept, the transitions of the shorter outage would take ten times
+as much."""
+
+
 class Link(httpx.BaseTransport):
     """A way to Ops-Core that can be cut; nothing is kept of what is tried meanwhile."""
 
@@ -208,7 +214,7 @@ def outage(transitions: int, caplog: pytest.LogCaptureFixture) -> None:
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert after - before < 200_000
+    assert after - before < ROOM
 
     link.cut = False
     wait_until(lambda: ops_core.reports[-1]["sequence"] == sequence, timeout=60)
