@@ -19,6 +19,8 @@ from opscore_middleware.core.records import (
     StoredHeartbeat,
     StoredReport,
 )
+from opscore_middleware.core.runs.records import Creation
+from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.core.sessions import Session
 from opscore_middleware.core.store import COMMIT_SIZES, Registered
 from opscore_middleware.core.watch import EventRecord
@@ -66,7 +68,8 @@ class _Opened(NamedTuple):
 
 
 class PostgresStore(PostgresRunStore):
-    """Keeps the promises of `core.store.Store` and `core.runs.store.RunStore` on PostgreSQL, on the event loop that opened it.
+    """Keeps the promises of `core.store.Store` and of `core.runs.store.RunStore` on PostgreSQL, on
+    the event loop that opened it.
 
     Any number of stores, in any number of processes, share a database. Times that are kept for
     Ops-Core's own use are the database's, whatever this process's clock says; the times that order
@@ -127,7 +130,14 @@ class PostgresStore(PostgresRunStore):
     # --- agents ----------------------------------------------------------------------------------
 
     async def register(
-        self, registration: Registration, *, new_id: str, now: int, once: Once | None = None
+        self,
+        registration: Registration,
+        *,
+        new_id: str,
+        now: int,
+        once: Once | None = None,
+        route: Route | None = None,
+        creation: Creation | None = None,
     ) -> Registered | None:
         async with self._open().others.transaction() as connection:
             return await postgres_agents.register(
@@ -136,6 +146,8 @@ class PostgresStore(PostgresRunStore):
                 new_id=new_id,
                 now=self._clock(now),
                 once=once,
+                route=route,
+                creation=creation,
             )
 
     async def deregister(
@@ -240,9 +252,11 @@ class PostgresStore(PostgresRunStore):
 
     # --- sessions --------------------------------------------------------------------------------
 
-    async def start_session(self, session: Session) -> tuple[Session, bool]:
+    async def start_session(
+        self, session: Session, *, creation: Creation | None = None
+    ) -> tuple[Session, bool]:
         async with self._open().others.transaction() as connection:
-            return await postgres_sessions.start_session(connection, new=session)
+            return await postgres_sessions.start_session(connection, new=session, creation=creation)
 
     async def update_session(
         self, session_id: str, change: Callable[[Session], Session]

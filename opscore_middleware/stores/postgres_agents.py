@@ -10,9 +10,12 @@ import asyncpg
 
 from opscore_middleware.core.models import Order, Registration, Transition
 from opscore_middleware.core.records import AgentRecord, Once, ReportOutcome
+from opscore_middleware.core.runs.records import Creation
+from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Registered
 from opscore_middleware.stores.postgres_connections import Connection
+from opscore_middleware.stores.postgres_creations import keep, refuse_repeats
 from opscore_middleware.stores.postgres_locks import REGISTRATION
 from opscore_middleware.stores.rows import (
     PRESENT,
@@ -61,10 +64,25 @@ async def register(
     new_id: str,
     now: int,
     once: Once | None,
+    route: Route | None,
+    creation: Creation | None,
 ) -> Registered | None:
     """Keep `core.store.Store.register`'s promise within the transaction that is open."""
+    await refuse_repeats(connection, creation, now=now)
     if not await _is_first(connection, once, now):
         return None
+    registered = await _register(connection, registration, new_id, now, route)
+    await keep(connection, creation, registered)
+    return registered
+
+
+async def _register(
+    connection: Connection,
+    registration: Registration,
+    new_id: str,
+    now: int,
+    route: Route | None,
+) -> Registered:
     # Of several that register one agent at once, the others wait here and then find it.
     given = registration.agent_id
     await connection.execute(_LOCK, registration.agent_name if given is None else given)
@@ -78,6 +96,7 @@ async def register(
         stored_json(registration.metadata),
         stored_span(registration.deregister_after),
         now,
+        route,
     )
     if known:
         of_instance = registration.instance_id is not None
@@ -196,20 +215,21 @@ _BY_NAME: Final = """
 
 _INSERT_AGENT: Final = """
     INSERT INTO opscore.agents (agent_name, version, capabilities, contact_endpoint, metadata,
-                                deregister_after, registered_at, updated_at, agent_id)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) RETURNING agent_key"""
+                                deregister_after, registered_at, updated_at, route, agent_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9) RETURNING agent_key"""
 _UPDATE_AGENT: Final = """
     UPDATE opscore.agents SET
         agent_name = $1,
         version = $2,
         capabilities = $3,
-        contact_endpoint = CASE WHEN $9
+        contact_endpoint = CASE WHEN $10
             THEN coalesce(contact_endpoint, $4) ELSE coalesce($4, contact_endpoint) END,
         metadata = $5,
         deregister_after = $6,
         updated_at = $7,
-        deregistered_at = NULL
-    WHERE agent_key = $8"""
+        deregistered_at = NULL,
+        route = coalesce($8, route)
+    WHERE agent_key = $9"""
 # Not a registration, so `updated_at` stays: it says who was registered last under a name.
 _DEREGISTER: Final = """
     UPDATE opscore.agents SET deregistered_at = $1

@@ -7,16 +7,27 @@ from typing import Any, Final
 
 from opscore_middleware.core.clock import to_micros
 from opscore_middleware.core.refusals import deregistered_agent, unknown_agent
+from opscore_middleware.core.runs.records import Creation
 from opscore_middleware.core.sessions import Session
 from opscore_middleware.stores.postgres_connections import Connection
+from opscore_middleware.stores.postgres_creations import keep, refuse_repeats
 from opscore_middleware.stores.rows import session as session_of
 from opscore_middleware.stores.rows import stored_json
 
 __all__ = ["get_session", "list_sessions", "start_session", "update_session"]
 
 
-async def start_session(connection: Connection, *, new: Session) -> tuple[Session, bool]:
+async def start_session(
+    connection: Connection, *, new: Session, creation: Creation | None
+) -> tuple[Session, bool]:
     """Keep `core.store.Store.start_session`'s promise within the transaction that is open."""
+    await refuse_repeats(connection, creation, now=to_micros(new.created_at))
+    started = await _start(connection, new)
+    await keep(connection, creation, started)
+    return started
+
+
+async def _start(connection: Connection, new: Session) -> tuple[Session, bool]:
     kept = await get_session(connection, session_id=new.session_id)
     if kept is not None:
         return kept, False
@@ -103,9 +114,11 @@ def _columns(session: Session) -> tuple[Any, ...]:
 
 _AGENT: Final = "SELECT agent_key, deregistered_at FROM opscore.agents WHERE agent_id = $1"
 _SELECT: Final = """
-    SELECT s.session_id, a.agent_id, s.workflow_id, s.state, s.result, s.error, s.metadata,
-           s.created_at, s.updated_at, s.ended_at
-    FROM opscore.sessions AS s JOIN opscore.agents AS a USING (agent_key)"""
+    SELECT s.session_id, a.agent_id, s.workflow_id, w.version AS workflow_version,
+           s.initial_payload, s.state, s.result, s.error, s.metadata, s.created_at, s.updated_at,
+           s.ended_at
+    FROM opscore.sessions AS s JOIN opscore.agents AS a USING (agent_key)
+    LEFT JOIN opscore.workflows AS w USING (workflow_key)"""
 _INSERT: Final = """
     INSERT INTO opscore.sessions (session_id, state, result, error, metadata, updated_at, ended_at,
                                   agent_key, workflow_id, created_at)

@@ -1,0 +1,258 @@
+"""Giving ready tasks to available instances, in PostgreSQL, while other replicas do the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from opscore_middleware.core.liveness import Watermark
+from opscore_middleware.core.runs.availability import is_available
+from opscore_middleware.core.runs.matching import Match, Slot, Waiting, match
+from opscore_middleware.core.runs.records import Claim, Endpoint
+from opscore_middleware.stores.postgres_connections import Connection, Connections
+from opscore_middleware.stores.postgres_endpoints import URL, endpoint_of
+from opscore_middleware.stores.postgres_locks import CLAIMS
+from opscore_middleware.stores.postgres_reports import HURRY
+from opscore_middleware.stores.postgres_tasks import FIELDS, IS_OPEN, RUNS, task_of
+from opscore_middleware.stores.rows import NO_INSTANCE, PRESENT, instance_record
+
+__all__ = ["Moment", "claim"]
+
+_TRIES: Final = 3
+
+_AGENT: Final = "agent "
+_CAPABILITY: Final = "capability "
+"""What a queue's name begins with, before whom its tasks wait for."""
+
+
+class Moment(NamedTuple):
+    """When a claim is made, by the caller's clock and by the database's, and who was lost then."""
+
+    now: int
+    kept: int
+    mark: Watermark | None
+
+
+class _Attempt(NamedTuple):
+    """What came of one try to claim: the claims, and what could not be had after all."""
+
+    claims: list[Claim]
+    missed: int
+    passed: set[int]
+    """The keys of sessions that do not run any more, or that somebody holds for long."""
+
+
+async def claim(connections: Connections, *, limit: int, moment: Moment) -> list[Claim]:
+    """Keep `core.runs.store.RunStore.claim`'s promise.
+
+    Replicas claim one after the other: each takes the lock of claims, and knows then that nobody
+    else gives slots away. It chooses, locks the sessions of what it has chosen, in the order of
+    their keys as whoever changes runs does (`postgres_advances.RunWriter`), so that no two wait for
+    each other in a circle, and leaves alone what was paused, cancelled or changed until then: it
+    chooses again. A session that is not to be had for long, since its replica has stopped in the
+    middle of a change, is passed over, so that it holds up no others.
+    """
+    claims: list[Claim] = []
+    passed: set[int] = set()
+    for _ in range(_TRIES):
+        attempt = await _try(connections, limit - len(claims), moment, passed)
+        claims += attempt.claims
+        passed |= attempt.passed
+        if not attempt.missed:
+            break
+    return claims
+
+
+async def _try(
+    connections: Connections, limit: int, moment: Moment, passed: Collection[int]
+) -> _Attempt:
+    async with connections.connection() as connection:
+        queues = [row["queue"] for row in await connection.fetch(_QUEUES)]
+        if not queues or limit < 1:
+            return _Attempt([], 0, set())
+        choosing = _Choosing(connection, limit, moment, queues, passed)
+        try:
+            async with connection.transaction():
+                return await choosing.claim(_LOCK)
+        except asyncpg.LockNotAvailableError:
+            async with connection.transaction():
+                return await choosing.claim(_LOCK_AT_ONCE)
+
+
+class _Choosing:
+    """A claim within its transaction."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        limit: int,
+        moment: Moment,
+        queues: Sequence[str],
+        passed: Collection[int],
+    ) -> None:
+        self._connection = connection
+        self._limit = limit
+        self._moment = moment
+        self._queues = queues
+        self._passed = passed
+
+    async def claim(self, lock: str) -> _Attempt:
+        await self._connection.execute(_TAKE_TURN)
+        free = await self._free()
+        sessions: dict[int, int] = {}
+        waiting: list[Waiting] = []
+        for session_key, *fields in await self._waiting(free):
+            task = Waiting(*fields)
+            sessions[task.task_key] = session_key
+            waiting.append(task)
+        matches = match(waiting, free, limit=self._limit)
+        if not matches:
+            return _Attempt([], 0, set())
+        wanted = {sessions[task.task_key] for task, _ in matches}
+        locked = {row[0] for row in await self._connection.fetch(lock, list(wanted))}
+        matches = [m for m in matches if sessions[m.task.task_key] in locked]
+        claims = await self._give(matches, free) if matches else []
+        return _Attempt(claims, len(wanted - locked) + len(matches) - len(claims), wanted - locked)
+
+    async def _free(self) -> dict[Slot, Endpoint]:
+        """Return the slots of available instances that hold no attempt, and where those are."""
+        pinned = [q.removeprefix(_AGENT) for q in self._queues if q.startswith(_AGENT)]
+        wanted = {q.removeprefix(_CAPABILITY) for q in self._queues if q.startswith(_CAPABILITY)}
+        rows = await self._connection.fetch(_FREE, pinned, list(wanted))
+        return {
+            Slot(
+                row["agent_id"],
+                row["instance_id"],
+                tuple(wanted.intersection(row["wanted"])),
+                row["given_at"],
+            ): endpoint_of(row)
+            for row in rows
+            if is_available(instance_record(row), self._moment.mark, self._moment.kept)
+        }
+
+    async def _waiting(self, free: Iterable[Slot]) -> list[asyncpg.Record]:
+        """Return, of each queue, the first tasks, no more than there are slots for."""
+        slots: Counter[str] = Counter()
+        for slot in free:
+            slots[_AGENT + slot.agent_id] += 1
+            slots.update(_CAPABILITY + capability for capability in slot.capabilities)
+        queues = [(queue, slots[queue]) for queue in self._queues if slots[queue]]
+        if not queues:
+            return []
+        # By either clock: another replica, whose clock is behind, does not keep a task waiting.
+        now = max(self._moment.now, self._moment.kept)
+        return await self._connection.fetch(
+            _WAITING, *zip(*queues, strict=True), now, self._limit, list(self._passed)
+        )
+
+    async def _give(self, matches: Sequence[Match], free: Mapping[Slot, Endpoint]) -> list[Claim]:
+        endpoints = {task.task_key: free[slot] for task, slot in matches}
+        columns = zip(
+            *(
+                (task_key, endpoint.agent_id, endpoint.instance_id, endpoint.preferred)
+                for task_key, endpoint in endpoints.items()
+            ),
+            strict=True,
+        )
+        rows = await self._connection.fetch(_GIVE, *columns, self._moment.kept)
+        given = {row["task_key"]: row for row in rows}
+        return [
+            Claim(task_of(given[task_key]), endpoint, given[task_key]["workflow_id"])
+            for task_key, endpoint in endpoints.items()
+            if task_key in given
+        ]
+
+
+# The queues that are not empty, each found from the one before it, whatever is in them.
+_QUEUES: Final = """
+    WITH RECURSIVE queues AS (
+        (SELECT queue FROM opscore.tasks WHERE state = 'ready' AND queue IS NOT NULL
+         ORDER BY queue LIMIT 1)
+        UNION ALL
+        SELECT (SELECT t.queue FROM opscore.tasks AS t
+                WHERE t.state = 'ready' AND t.queue > queues.queue ORDER BY t.queue LIMIT 1)
+        FROM queues WHERE queue IS NOT NULL
+    )
+    SELECT queue FROM queues WHERE queue IS NOT NULL"""
+
+# Who waits for a session does so for a moment alone: changes of runs are quick, unless the replica
+# that makes one has stopped.
+_TAKE_TURN: Final = f"""
+    {HURRY};
+    SELECT pg_advisory_xact_lock({CLAIMS});
+    SET LOCAL lock_timeout = '250ms'"""
+
+# Reports without an instance count as one, which real instances supersede.
+_FREE: Final = f"""
+    SELECT a.agent_id, a.route, {URL}, i.instance_id, i.state,
+           CASE WHEN i.state = 'error' THEN i.details END AS details, i.timestamp, i.sequence,
+           i.started_at, i.last_seen_at, i.contact_endpoint, i.interval, i.loop_lag, i.in_flight,
+           slot.given_at,
+           ARRAY(SELECT jsonb_array_elements_text(a.capabilities::jsonb)
+                 INTERSECT SELECT unnest($2::text[])) AS wanted
+    FROM opscore.agents AS a
+    JOIN opscore.instances AS i ON i.agent_key = a.agent_key
+    LEFT JOIN opscore.slots AS slot
+        ON slot.agent_id = a.agent_id AND slot.instance_id = i.instance_id
+    WHERE (a.agent_id = ANY($1::text[]) OR a.capabilities::jsonb ?| $2::text[])
+      AND a.deregistered_at IS NULL AND i.state IN ('idle', 'error') AND {PRESENT}
+      AND (i.instance_id <> '{NO_INSTANCE}' OR NOT EXISTS (
+          SELECT FROM opscore.instances AS i
+          WHERE i.agent_key = a.agent_key AND i.instance_id <> '{NO_INSTANCE}'
+            AND i.state <> 'UNKNOWN' AND {PRESENT}))
+      AND NOT EXISTS (
+          SELECT FROM opscore.tasks AS t
+          WHERE {IS_OPEN} AND t.agent_id = a.agent_id AND t.instance_id = i.instance_id)
+    """  # noqa: S608 - made of constants
+
+_WAITING: Final = f"""
+    SELECT first.* FROM unnest($1::text[], $2::bigint[]) AS queues (queue, slots)
+    CROSS JOIN LATERAL (
+        SELECT t.session_key, t.task_key, t.pinned, t.capability, t.priority, t.ready_at,
+               t.created_at, own.agent_id
+        FROM opscore.tasks AS t
+        JOIN opscore.sessions AS s ON s.session_key = t.session_key
+        JOIN opscore.agents AS own ON own.agent_key = s.agent_key
+        WHERE t.state = 'ready' AND t.queue = queues.queue AND t.ready_at <= $3 AND {RUNS}
+          AND t.session_key <> ALL($5::bigint[])
+        ORDER BY t.priority DESC, t.ready_at, t.created_at, t.task_key
+        LIMIT least(queues.slots, $4)) AS first"""  # noqa: S608 - made of constants
+
+_LOCK: Final = f"""
+    SELECT s.session_key FROM opscore.sessions AS s
+    WHERE s.session_key = ANY($1::bigint[]) AND {RUNS}
+    ORDER BY s.session_key FOR UPDATE"""  # noqa: S608 - made of constants
+_LOCK_AT_ONCE: Final = f"{_LOCK} SKIP LOCKED"
+
+# The slots' rows in the order of their keys, as whoever notes what was stopped has them.
+_GIVE: Final = f"""
+    WITH given AS (
+        UPDATE opscore.tasks AS t SET
+            state = 'dispatched',
+            attempt = t.attempt + 1,
+            agent_id = chosen.agent_id,
+            instance_id = chosen.instance_id,
+            route = chosen.route,
+            rerouted = false,
+            stopped = false,
+            dispatched_at = $5,
+            deadline_at = least($5 + t.start_within, t.close_by)
+        FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[])
+            AS chosen (task_key, agent_id, instance_id, route)
+        WHERE t.task_key = chosen.task_key AND t.state = 'ready'
+        RETURNING t.*
+    ), begun AS (
+        UPDATE opscore.sessions SET state = 'running', updated_at = $5
+        WHERE state = 'started' AND session_key IN (SELECT session_key FROM given)
+    ), noted AS (
+        INSERT INTO opscore.slots (agent_id, instance_id, given_at)
+        SELECT agent_id, instance_id, $5 FROM given ORDER BY agent_id, instance_id
+        ON CONFLICT (agent_id, instance_id) DO UPDATE SET
+            given_at = excluded.given_at, stopped = NULL, stopped_at = NULL
+    )
+    SELECT {FIELDS}, t.task_key, s.workflow_id
+    FROM given AS t JOIN opscore.sessions AS s ON s.session_key = t.session_key
+    """  # noqa: S608 - made of constants

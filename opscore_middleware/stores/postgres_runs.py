@@ -1,0 +1,174 @@
+"""Runs in PostgreSQL: started, read, locked to be changed, and let go of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+import asyncpg
+
+from opscore_middleware.core.refusals import deregistered_agent, unknown_agent
+from opscore_middleware.core.runs.records import Creation, Run
+from opscore_middleware.core.runs.refusals import other_session, unknown_workflow
+from opscore_middleware.core.runs.tasks import Task
+from opscore_middleware.core.sessions import SessionState
+from opscore_middleware.stores.postgres_connections import Connection
+from opscore_middleware.stores.postgres_creations import keep, refuse_repeats
+from opscore_middleware.stores.postgres_reports import HURRY
+from opscore_middleware.stores.postgres_tasks import insert_tasks, tasks_of
+from opscore_middleware.stores.postgres_workflows import Definitions, workflow_key
+
+__all__ = ["get_run", "latest_session", "lock_runs", "prune_runs", "start_run"]
+
+_STATES: Final = {state.value: state for state in SessionState}
+
+
+async def start_run(
+    connection: Connection, *, run: Run, creation: Creation | None, definitions: Definitions
+) -> tuple[Run, bool]:
+    """Keep `core.runs.store.RunStore.start_run`'s promise within the transaction that is open."""
+    await refuse_repeats(connection, creation, now=run.created_at)
+    started = await _start(connection, run)
+    if started:
+        kept = run
+    else:
+        known = await _read(connection, run.session_id, definitions)
+        if known is None:
+            raise other_session(run.session_id)
+        kept = known
+    await keep(connection, creation, (kept, started))
+    return kept, started
+
+
+async def get_run(
+    connection: Connection, *, session_id: str, definitions: Definitions
+) -> Run | None:
+    """Keep `core.runs.store.RunStore.get_run`'s promise."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        return await _read(connection, session_id, definitions)
+
+
+async def lock_runs(
+    connection: Connection,
+    *,
+    session_ids: Collection[str] = (),
+    task_ids: Collection[str] = (),
+    session_keys: Collection[int] = (),
+    definitions: Definitions,
+) -> dict[int, Run]:
+    """Return runs by their keys, with nobody else to change them to the end of the transaction.
+
+    Whoever locks several does it here, and so in one order.
+    """
+    await connection.execute(HURRY)
+    rows = await connection.fetch(_LOCK, list(session_ids), list(task_ids), list(session_keys))
+    # Their tasks are read by a statement of its own, which sees what the locks were waited for.
+    return await _runs(connection, rows, definitions)
+
+
+async def latest_session(connection: Connection, *, prefix: str) -> str | None:
+    """Keep `core.runs.store.RunStore.latest_session`'s promise."""
+    session_id: str | None = await connection.fetchval(_LATEST, prefix)
+    return session_id
+
+
+async def prune_runs(connection: Connection, *, before: int, limit: int) -> int:
+    """Keep `core.runs.store.RunStore.prune_runs`'s promise within the transaction that is open."""
+    ended = [row["session_key"] for row in await connection.fetch(_ENDED, before, limit)]
+    if ended:
+        await connection.execute(_DELETE_TASKS, ended)
+        await connection.execute(_DELETE, ended)
+    return len(ended)
+
+
+async def _start(connection: Connection, run: Run) -> bool:
+    agent = await connection.fetchrow(_AGENT, run.agent_id)
+    if agent is None:
+        raise unknown_agent(run.agent_id)
+    if agent["deregistered_at"] is not None:
+        raise deregistered_agent(run.agent_id)
+    definition = await workflow_key(connection, run.workflow)
+    if definition is None:
+        raise unknown_workflow(run.workflow.workflow_id, run.workflow.version)
+    # Another replica may start it at the same time; its run is the one that is kept then.
+    session_key: int | None = await connection.fetchval(
+        _INSERT,
+        run.session_id,
+        run.state.value,
+        run.result,
+        run.error,
+        run.updated_at,
+        run.ended_at,
+        agent["agent_key"],
+        run.workflow.workflow_id,
+        run.created_at,
+        definition,
+        run.initial_payload,
+    )
+    if session_key is None:
+        return False
+    await insert_tasks(connection, [(session_key, task) for task in run.tasks.values()])
+    return True
+
+
+async def _read(connection: Connection, session_id: str, definitions: Definitions) -> Run | None:
+    rows = await connection.fetch(f"{_SELECT} AND s.session_id = $1", session_id)
+    runs = await _runs(connection, rows, definitions)
+    return next(iter(runs.values()), None)
+
+
+async def _runs(
+    connection: Connection, rows: Collection[asyncpg.Record], definitions: Definitions
+) -> dict[int, Run]:
+    workflows = await definitions.of(connection, {row["workflow_key"] for row in rows})
+    tasks: dict[str, dict[str, Task]] = {row["session_id"]: {} for row in rows}
+    for task in await tasks_of(connection, [row["session_key"] for row in rows]):
+        tasks[task.session_id][task.task_id] = task
+    return {
+        row["session_key"]: Run(
+            session_id=row["session_id"],
+            agent_id=row["agent_id"],
+            state=_STATES[row["state"]],
+            result=row["result"],
+            error=row["error"],
+            initial_payload=row["initial_payload"],
+            workflow=workflows[row["workflow_key"]],
+            created_at=row["created_at"],
+            updated_at=row["updated_at"],
+            ended_at=row["ended_at"],
+            tasks=tasks[row["session_id"]],
+        )
+        for row in rows
+    }
+
+
+_AGENT: Final = "SELECT agent_key, deregistered_at FROM opscore.agents WHERE agent_id = $1"
+_INSERT: Final = """
+    INSERT INTO opscore.sessions (session_id, state, result, error, updated_at, ended_at, agent_key,
+                                  workflow_id, created_at, workflow_key, initial_payload)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    ON CONFLICT (session_id) DO NOTHING RETURNING session_key"""
+_SELECT: Final = """
+    SELECT s.session_key, s.session_id, a.agent_id, s.state, s.result, s.error, s.initial_payload,
+           s.workflow_key, s.created_at, s.updated_at, s.ended_at
+    FROM opscore.sessions AS s JOIN opscore.agents AS a USING (agent_key)
+    WHERE s.workflow_key IS NOT NULL"""
+_LOCK: Final = f"""
+    {_SELECT} AND s.session_key = ANY(ARRAY(
+        SELECT session_key FROM opscore.sessions WHERE session_id = ANY($1::text[])
+        UNION SELECT session_key FROM opscore.tasks WHERE task_id = ANY($2::text[])
+        UNION SELECT unnest($3::bigint[])))
+    ORDER BY s.session_key FOR UPDATE OF s"""  # noqa: S608 - made of constants
+
+# Up to the last of all characters, so that the index of the ids is looked through from its end.
+_LATEST: Final = """
+    SELECT session_id FROM opscore.sessions
+    WHERE session_id >= $1 AND session_id < $1 || chr(1114111)
+    ORDER BY session_id DESC LIMIT 1"""
+
+# One that somebody changes just now is left for the next time.
+_ENDED: Final = """
+    SELECT session_key FROM opscore.sessions WHERE ended_at < $1
+    ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED"""
+_DELETE_TASKS: Final = "DELETE FROM opscore.tasks WHERE session_key = ANY($1::bigint[])"
+_DELETE: Final = "DELETE FROM opscore.sessions WHERE session_key = ANY($1::bigint[])"

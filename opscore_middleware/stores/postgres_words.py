@@ -1,0 +1,64 @@
+"""What agents with open attempts say, in PostgreSQL, and whom to tell that an attempt is off."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opscore_middleware.core.runs.records import Stopped, Word
+from opscore_middleware.stores.postgres_connections import Connection
+from opscore_middleware.stores.postgres_tasks import IS_OPEN
+
+__all__ = ["heard", "hearing", "stopped", "words"]
+
+
+async def hearing(connection: Connection, *, holder: str, lease: int, now: int) -> int | None:
+    """Keep `core.runs.store.RunStore.hearing`'s promise; `now` is the database's."""
+    event_id: int | None = await connection.fetchval(_TAKE_TURN, holder, now + lease, now)
+    return event_id
+
+
+async def heard(connection: Connection, *, holder: str, event_id: int) -> None:
+    """Keep `core.runs.store.RunStore.heard`'s promise."""
+    await connection.execute(_HEARD, holder, event_id)
+
+
+async def words(connection: Connection, *, after: int, limit: int) -> tuple[list[Word], int]:
+    """Keep `core.runs.store.RunStore.words`'s promise."""
+    rows = await connection.fetch(_WORDS, after, limit)
+    last: int = rows[0]["last"]
+    found = [Word(*row[1:]) for row in rows if row["event_id"] is not None]
+    return found, found[-1].event_id if len(found) == limit else last
+
+
+async def stopped(connection: Connection, *, since: int) -> list[Stopped]:
+    """Keep `core.runs.store.RunStore.stopped`'s promise."""
+    return [Stopped(*row) for row in await connection.fetch(_STOPPED, since)]
+
+
+# Of several that take it at once, the others wait for the first and then find it taken.
+_TAKE_TURN: Final = """
+    UPDATE opscore.hearing SET holder = $1, until = $2
+    WHERE holder IS NULL OR holder = $1 OR until <= $3
+    RETURNING event_id"""
+_HEARD: Final = "UPDATE opscore.hearing SET event_id = $2 WHERE holder = $1 AND event_id < $2"
+
+# Where everything ends is asked in the same statement, so that nothing comes between; events appear
+# in the order of their ids. There is one row at least, which says that.
+_WORDS: Final = f"""
+    WITH ends AS (
+        SELECT greatest($1, coalesce((SELECT max(event_id) FROM opscore.events), 0)) AS last
+    ), said AS (
+        SELECT e.event_id, a.agent_id, i.instance_id, e.state, e.details, e.received_at, e.sequence
+        FROM opscore.events AS e
+        JOIN opscore.agents AS a ON a.agent_key = e.agent_key
+        JOIN opscore.instances AS i ON i.instance_key = e.instance_key
+        WHERE e.event_id > $1
+          AND EXISTS (SELECT FROM opscore.tasks AS t WHERE {IS_OPEN} AND t.agent_id = a.agent_id)
+        ORDER BY e.event_id LIMIT $2
+    )
+    SELECT ends.last, said.* FROM ends LEFT JOIN said ON true ORDER BY said.event_id
+    """  # noqa: S608 - made of constants
+
+_STOPPED: Final = """
+    SELECT agent_id, instance_id, stopped FROM opscore.slots
+    WHERE stopped IS NOT NULL AND stopped_at >= $1 ORDER BY stopped_at, stopped"""
