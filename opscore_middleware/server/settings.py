@@ -14,6 +14,7 @@ from opscore_middleware.core.lifecycle import check_extra_states
 from opscore_middleware.errors import ConfigurationError
 from opscore_middleware.protocol.address import base_url
 from opscore_middleware.protocol.credentials import checked_key
+from opscore_middleware.server.allowed import Allowed
 
 __all__ = ["LogFormat", "LogLevel", "Settings", "is_loopback"]
 
@@ -28,9 +29,10 @@ class Settings(BaseSettings):
     """Everything the server is configured with, checked. Keys and secrets show in no repr.
 
     `max_body_bytes` bounds the body of every request but a batch, `max_batch_bytes` that of a
-    batch, `max_pending` how many reports wait to be written, and how many heartbeats. Without a
-    key or a file of keys the server is open to whoever reaches it. `webhook_secret` holds one
-    secret, or several separated by commas while they are changed.
+    batch, `max_pending` how many reports wait to be written, and how many heartbeats, `sending` how
+    many attempts are on their way at once. Without a key or a file of keys the server is open to
+    whoever reaches it. `webhook_secret` holds one secret, or several separated by commas while they
+    are changed.
     """
 
     model_config = SettingsConfigDict(
@@ -53,6 +55,10 @@ class Settings(BaseSettings):
     max_pending: int = Field(default=4096, ge=1)
     metrics_public: bool = False
     instance_retention: Span = 86400.0
+    allowed_endpoints: Annotated[Allowed, NoDecode] = Allowed()
+    dispatch: bool = True
+    infer: bool = True
+    sending: int = Field(default=100, ge=1, le=10_000)
     history_days: float | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
     watch_heartbeat: float = Field(default=15, ge=0.1, le=30)
     watch_backlog_bytes: int = Field(default=4 * MIB, ge=64 * 1024)
@@ -82,6 +88,11 @@ class Settings(BaseSettings):
             return check_extra_states([name.strip() for name in names if name.strip()])
         except ConfigurationError as error:
             raise ConfigurationError(f"OPSCORE_EXTRA_STATES: {error.message}") from error
+
+    @field_validator("allowed_endpoints", mode="before")
+    @classmethod
+    def _allowed(cls, value: Any) -> Any:
+        return Allowed.parse(value) if isinstance(value, str) else value
 
     @field_validator("log_level", mode="before")
     @classmethod
