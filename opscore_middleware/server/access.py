@@ -22,6 +22,8 @@ _OF_AGENTS: Final = (
     ("GET", re.compile(r"/v1/opscore/agents/[^/]+(/history)?")),
     ("GET", re.compile(r"/v1/opscore/agent/[^/]+/state")),
     ("POST", re.compile(r"/v1/opscore/agent/[^/]+/(state|states|heartbeat)")),
+    # Whose task that is, the route looks at.
+    ("POST", re.compile(r"/v1/opscore/tasks/[^/]+/(result|progress)")),
 )
 _WITH_ID: Final = re.compile(r"/v1/opscore/agents?/([^/]+)(?:/.*)?", re.DOTALL)
 

@@ -19,6 +19,7 @@ from opscore_middleware.errors import OpsCoreError, Overloaded, ValidationFailed
 from opscore_middleware.server.logs import get_logger
 
 __all__ = [
+    "INVALID",
     "Answer",
     "AnswerFailures",
     "Problem",
@@ -67,6 +68,16 @@ class ValidationProblem(BaseModel):
 
     detail: list[Fault]
     code: Literal["validation_failed"]
+
+
+INVALID: Final[dict[int | str, dict[str, Any]]] = {
+    422: {
+        "model": ValidationProblem | Problem,
+        "description": "Not the documented shape, or a definition with faults, or a key that was "
+        "used for another request",
+    }
+}
+"""Documents a 422 that says more than where a body is not as documented."""
 
 
 class Answer(NamedTuple):

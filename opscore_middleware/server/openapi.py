@@ -18,8 +18,11 @@ from opscore_middleware.core.models import (
     StateAccepted,
     StateReport,
 )
+from opscore_middleware.core.runs.views import TaskProgress, TaskResult, WorkflowStart
 from opscore_middleware.core.sessions import SessionChange, SessionStart
 from opscore_middleware.core.watch import AgentEvent
+from opscore_middleware.core.workflows.definition import WorkflowDefinition
+from opscore_middleware.core.workflows.schema import AsWritten
 from opscore_middleware.server.errors import Problem, ValidationProblem, responses
 
 __all__ = ["complete", "is_complete", "methods_of", "request_body"]
@@ -40,7 +43,11 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     SessionStart,
     StateAccepted,
     StateReport,
+    TaskProgress,
+    TaskResult,
     ValidationProblem,
+    WorkflowDefinition,
+    WorkflowStart,
 )
 
 
@@ -57,7 +64,9 @@ def is_complete(schema: Mapping[str, Any]) -> bool:
 def complete(schema: dict[str, Any]) -> dict[str, Any]:
     """Add the report routes, the models of every raw body, and the key to FastAPI's document."""
     _, definitions = models_json_schema(
-        [(model, "validation") for model in _MODELS], ref_template=_REF
+        [(model, "validation") for model in _MODELS],
+        ref_template=_REF,
+        schema_generator=AsWritten,
     )
     components = schema.setdefault("components", {})
     components.setdefault("schemas", {}).update(definitions["$defs"])

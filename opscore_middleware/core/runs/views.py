@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -11,9 +12,11 @@ from opscore_middleware.core.clock import from_micros
 from opscore_middleware.core.models import Name, Query, Utc, Wire
 from opscore_middleware.core.runs.records import StoredWorkflow
 from opscore_middleware.core.runs.tasks import Route, Task, TaskState
+from opscore_middleware.core.sessions import Session
 
 __all__ = [
     "Replayed",
+    "SessionView",
     "TaskProgress",
     "TaskQuery",
     "TaskResult",
@@ -63,6 +66,21 @@ class WorkflowStarted(Wire):
     session_id: str
     workflow_id: str
     message: str = "Workflow started"
+
+
+class SessionView(Session):
+    """A session, and where it runs a workflow how far it is: `total` tasks, and those by state."""
+
+    progress: dict[str, int] | None = None
+
+    @classmethod
+    def of(cls, session: Session, counts: Mapping[TaskState, int] | None) -> SessionView:
+        """Return a session with its tasks, which were counted by state."""
+        progress = None
+        if counts is not None:
+            by_state = {state.value: counts.get(state, 0) for state in TaskState}
+            progress = {"total": sum(by_state.values()), **by_state}
+        return cls(**dict(session), progress=progress)
 
 
 class TaskView(Wire):

@@ -14,12 +14,12 @@ from pydantic_core import core_schema
 
 from opscore_middleware.core.workflows.definition import WorkflowDefinition, spelled
 
-__all__ = ["json_schema"]
+__all__ = ["AsWritten", "json_schema"]
 
 _TITLE: Final = "Ops-Core workflow"
 
 
-class _AsWritten(GenerateJsonSchema):
+class AsWritten(GenerateJsonSchema):
     """Shows defaults as people write them, and no titles made from names."""
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
@@ -36,8 +36,8 @@ class _AsWritten(GenerateJsonSchema):
 
 def json_schema() -> dict[str, Any]:
     """Return the schema of a definition as it is written."""
-    schema = WorkflowDefinition.model_json_schema(schema_generator=_AsWritten)
-    return {"$schema": _AsWritten.schema_dialect, **schema, "title": _TITLE}
+    schema = WorkflowDefinition.model_json_schema(schema_generator=AsWritten)
+    return {"$schema": AsWritten.schema_dialect, **schema, "title": _TITLE}
 
 
 if __name__ == "__main__":
