@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opscore_middleware.cli import agents, db, keys, sessions
+from opscore_middleware.cli import agents, db, keys, sessions, tasks, workflows
 from opscore_middleware.cli.fleet import fleet
 from opscore_middleware.cli.report import report
 from opscore_middleware.cli.serve import serve
@@ -27,7 +27,13 @@ app.command()(fleet)
 app.command()(report)
 app.command()(watch)
 app.add_typer(agents.app, name="agents")
-app.add_typer(sessions.app, name="sessions")
+app.add_typer(workflows.app, name="workflow")
+app.add_typer(sessions.app, name="session")
+app.add_typer(tasks.app, name="task")
+# `sessions` is what it was called at first, and what is typed by whoever has just typed `agents`.
+app.add_typer(workflows.app, name="workflows", hidden=True)
+app.add_typer(sessions.app, name="sessions", hidden=True)
+app.add_typer(tasks.app, name="tasks", hidden=True)
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
 

@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from opscore_middleware.core.runs.tasks import TaskState
+from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.core.states import AgentState
 
-__all__ = ["ago", "details", "print_json", "print_pairs", "print_table", "state_text"]
+__all__ = ["ago", "details", "moment", "print_json", "print_pairs", "print_table", "state_text"]
 
 _COLOURS: Final[Mapping[str, str]] = {
     AgentState.UNKNOWN: "dim",
@@ -26,6 +28,16 @@ _COLOURS: Final[Mapping[str, str]] = {
     AgentState.ERROR: "bold red",
     AgentState.DRAINING: "yellow",
     AgentState.FINISHED: "dim",
+    TaskState.WAITING: "dim",
+    TaskState.READY: "cyan",
+    TaskState.DISPATCHED: "cyan",
+    TaskState.RUNNING: "bold blue",
+    TaskState.COMPLETED: "green",
+    TaskState.FAILED: "bold red",
+    TaskState.SKIPPED: "dim",
+    TaskState.CANCELLED: "dim",
+    SessionState.STARTED: "cyan",
+    SessionState.PAUSED: "yellow",
 }
 # Rich cuts cells to 80 columns where it sees no terminal, and ids would be lost in a pipe.
 _PIPE_WIDTH: Final = 1000
@@ -44,6 +56,11 @@ def ago(moment: datetime, now: datetime) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit} ago"
     return "now"
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time to the second, and nothing for none."""
+    return "" if at is None else at.isoformat(timespec="seconds")
 
 
 def details(value: Any) -> str:

@@ -1,7 +1,8 @@
-"""`opscore sessions …`."""
+"""`opscore session …`."""
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated
@@ -10,13 +11,30 @@ import typer
 
 from opscore_middleware.cli.checks import checked
 from opscore_middleware.cli.options import ApiKey, ApiUrl, AsJson
-from opscore_middleware.cli.output import ago, details, print_json, print_pairs, print_table
+from opscore_middleware.cli.output import (
+    ago,
+    details,
+    moment,
+    print_json,
+    print_pairs,
+    print_table,
+    state_text,
+)
+from opscore_middleware.cli.progress import follow_session, task_rows, tasks_of
 from opscore_middleware.client import OpsCoreClient
-from opscore_middleware.core.sessions import SessionQuery
+from opscore_middleware.core.sessions import Session, SessionQuery, SessionState
 
 __all__ = ["app"]
 
-app = typer.Typer(help="See what your agents were asked to do.", no_args_is_help=True)
+app = typer.Typer(
+    help="See what your agents were asked to do, and steer it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+SessionId = Annotated[
+    str, typer.Argument(help="The session's id, as `opscore session list` shows it.")
+]
 
 
 @app.command("list")
@@ -36,8 +54,8 @@ def list_sessions(
     Examples:
 
     \b
-      opscore sessions list
-      opscore sessions list --state failed --limit 10
+      opscore session list
+      opscore session list --state failed --limit 10
     """
     query = checked(SessionQuery, agent_id=agent, state=state, limit=min(limit, 1000))
     with OpsCoreClient(api_url, api_key) as client:
@@ -54,7 +72,7 @@ def list_sessions(
         (
             (
                 session.session_id,
-                session.state.value,
+                state_text(session.state),
                 ago(session.created_at, now),
                 session.workflow_id or "",
                 session.agent_id,
@@ -66,33 +84,151 @@ def list_sessions(
 
 @app.command()
 def show(
-    session_id: Annotated[str, typer.Argument(help="As `opscore sessions list` shows it.")],
+    session_id: SessionId,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Show one session.
+    """Show one session and its tasks.
 
-    Example:
+    Examples:
 
     \b
-      opscore sessions show 81d2...
+      opscore session show 81d2...
     """
     with OpsCoreClient(api_url, api_key) as client:
         session = client.get_session(session_id)
+        tasks = [] if as_json else tasks_of(client, session)
     if as_json:
         print_json(session)
         return
-    ended = session.ended_at
+    _print_session(session)
+    if tasks:
+        typer.echo()
+        columns = ("TASK", "STATE", "PROGRESS", "AGENT", "ATTEMPT", "SINCE", "ID")
+        print_table(columns, task_rows(tasks, datetime.now(UTC)))
+
+
+@app.command()
+def cancel(
+    session_id: SessionId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """End a session and its tasks for good; agents that work on them are told.
+
+    Examples:
+
+    \b
+      opscore session cancel 81d2...
+      opscore session cancel 81d2... --yes
+    """
+    with OpsCoreClient(api_url, api_key) as client:
+        if sys.stdin.isatty() and not yes:
+            session = client.get_session(session_id)
+            typer.confirm(f"Cancel {session_id!r}, which is {session.state}?", abort=True)
+        _print_changed(client.cancel_session(session_id), as_json=as_json)
+
+
+@app.command()
+def pause(
+    session_id: SessionId,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Give out no more tasks of a session; those that are out go on.
+
+    Examples:
+
+    \b
+      opscore session pause 81d2...
+    """
+    with OpsCoreClient(api_url, api_key) as client:
+        _print_changed(client.pause_session(session_id), as_json=as_json)
+
+
+@app.command()
+def resume(
+    session_id: SessionId,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Go on with a session that was paused.
+
+    Examples:
+
+    \b
+      opscore session resume 81d2...
+    """
+    with OpsCoreClient(api_url, api_key) as client:
+        _print_changed(client.resume_session(session_id), as_json=as_json)
+
+
+@app.command()
+def retry(
+    session_id: SessionId,
+    as_json: AsJson = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Try the tasks of a session again that failed, and what comes after them.
+
+    Examples:
+
+    \b
+      opscore session retry 81d2...
+    """
+    with OpsCoreClient(api_url, api_key) as client:
+        _print_changed(client.retry_session(session_id), as_json=as_json)
+
+
+@app.command()
+def watch(
+    session_id: SessionId,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Show how a session goes until it is over, or until Ctrl-C.
+
+    Ends with 0 when it has completed, with 1 when it has not. What is no terminal gets one line
+    for each change.
+
+    Examples:
+
+    \b
+      opscore session watch 81d2...
+    """
+    with OpsCoreClient(api_url, api_key) as client:
+        if follow_session(client, session_id) is not SessionState.COMPLETED:
+            raise typer.Exit(1)
+
+
+def _print_changed(session: Session, *, as_json: bool) -> None:
+    if as_json:
+        print_json(session)
+    else:
+        typer.echo(f"{session.session_id} is {session.state}.")
+
+
+def _print_session(session: Session) -> None:
+    version = session.workflow_version
     print_pairs(
         [
             ("session", session.session_id),
-            ("state", session.state.value),
+            ("state", state_text(session.state)),
             ("agent", session.agent_id),
-            ("workflow", session.workflow_id or ""),
-            ("started", session.created_at.isoformat(timespec="seconds")),
-            ("changed", session.updated_at.isoformat(timespec="seconds")),
-            ("ended", "" if ended is None else ended.isoformat(timespec="seconds")),
+            (
+                "workflow",
+                (session.workflow_id or "") + ("" if version is None else f", version {version}"),
+            ),
+            ("payload", details(session.initial_payload)),
+            ("started", moment(session.created_at)),
+            ("changed", moment(session.updated_at)),
+            ("ended", moment(session.ended_at)),
             ("result", details(session.result)),
             ("error", details(session.error)),
             ("metadata", details(session.metadata)),

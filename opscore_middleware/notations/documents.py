@@ -53,6 +53,8 @@ def read_document(text: str | bytes) -> Document:
 def _json(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"The document is not JSON: {error}.", line=error.lineno) from None
     except ValueError as error:
         raise InvalidInput(f"The document is not JSON: {error}.") from None
 
@@ -76,16 +78,17 @@ def _yaml(text: str) -> Document:
         lines: dict[str, int] = {}
         return Document(None if node is None else _value(node, (), lines), lines)
     except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
         raise InvalidInput(
-            f"The document is not YAML: {error.problem or error.context}{_where(error)}."
+            f"The document is not YAML: {error.problem or error.context}{_where(mark)}.",
+            **({} if mark is None else {"line": mark.line + 1}),
         ) from None
     except yaml.YAMLError as error:
         told = str(error).partition("\n")[0]
         raise InvalidInput(f"The document is not YAML: {told}.") from None
 
 
-def _where(error: yaml.MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
+def _where(mark: yaml.Mark | None) -> str:
     return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
 
 

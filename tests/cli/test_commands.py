@@ -153,7 +153,7 @@ def test_on_a_terminal_an_agent_is_taken_out_after_a_question(
 
 def test_sessions_are_listed_and_shown(opscore: Opscore, server: OpsCoreProcess) -> None:
     agent_id = registered(opscore, "worker")
-    assert opscore("sessions", "list", "--agent", agent_id).stderr == "No sessions.\n"
+    assert opscore("session", "list", "--agent", agent_id).stderr == "No sessions.\n"
     with OpsCoreClient(server.url, server.api_key) as client:
         first, second = (
             client.start_session(SessionStart(agent_id=agent_id, workflow_id=name)).session_id
@@ -161,17 +161,24 @@ def test_sessions_are_listed_and_shown(opscore: Opscore, server: OpsCoreProcess)
         )
         change = SessionChange(state=SessionState.COMPLETED, result={"pages": 3})
         client.update_session(first, change)
-    listed = opscore("sessions", "list", "--agent", agent_id).stdout
+    listed = opscore("session", "list", "--agent", agent_id).stdout
     assert listed.index(second) < listed.index(first)
-    done = opscore("sessions", "list", "--agent", agent_id, "--state", "completed").stdout
+    done = opscore("session", "list", "--agent", agent_id, "--state", "completed").stdout
     assert first in done
     assert second not in done
-    assert second in opscore("sessions", "list", "--agent", agent_id, "--limit", "1").stdout
-    shown = opscore("sessions", "show", first).stdout
+    assert second in opscore("session", "list", "--agent", agent_id, "--limit", "1").stdout
+    shown = opscore("session", "show", first).stdout
     for words in (first, "completed", "digest", agent_id, '{"pages": 3}'):
         assert words in shown
-    as_json = json.loads(opscore("sessions", "show", first, "--json").stdout)
-    assert as_json in json.loads(opscore("sessions", "list", "--json").stdout)
+    as_json = json.loads(opscore("session", "show", first, "--json").stdout)
+    assert as_json in json.loads(opscore("session", "list", "--json").stdout)
+
+
+def test_what_was_called_sessions_still_is(opscore: Opscore) -> None:
+    agent_id = registered(opscore, "loafer")
+    for name in ("session", "sessions"):
+        assert opscore(name, "list", "--agent", agent_id).stderr == "No sessions.\n"
+    assert "  sessions" not in opscore("--help").stdout
 
 
 def test_an_agent_that_vanished_is_shown_as_lost(run: Opscore) -> None:
@@ -209,8 +216,8 @@ def test_the_options_beat_the_environment(run: Opscore, server: OpsCoreProcess) 
 REFUSED = {
     "an agent that nobody knows": (("agents", "show", "nobody"), 1, "'nobody'"),
     "taking out whom nobody knows": (("agents", "deregister", "nobody"), 1, "'nobody'"),
-    "a session that nobody started": (("sessions", "show", "none"), 1, "'none'"),
-    "a session state that is none": (("sessions", "list", "--state", "over"), 2, "'over'"),
+    "a session that nobody started": (("session", "show", "none"), 1, "'none'"),
+    "a session state that is none": (("session", "list", "--state", "over"), 2, "'over'"),
     "a state that nobody may report": (("report", "nobody", "asleep"), 1, "'asleep'"),
     "a wrong key": (("agents", "list", "--api-key", "wrong-key"), 1, "401"),
     "nobody there": (("agents", "list", "--api-url", "http://127.0.0.1:1"), 1, "opscore serve"),
@@ -253,7 +260,12 @@ def test_a_command_that_is_typed_wrong_points_to_its_help(
         "serve",
         "report",
         *(f"agents {name}" for name in ("list", "show", "history", "register", "deregister")),
-        *(f"sessions {name}" for name in ("list", "show")),
+        *(f"workflow {name}" for name in ("validate", "put", "list", "show", "run")),
+        *(
+            f"session {name}"
+            for name in ("list", "show", "cancel", "pause", "resume", "retry", "watch")
+        ),
+        *(f"task {name}" for name in ("list", "show", "why", "cancel", "retry", "dead")),
     ],
 )
 def test_the_help_of_every_command_shows_an_example(run: Opscore, command: str) -> None:

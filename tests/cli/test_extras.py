@@ -37,7 +37,7 @@ def without(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("module", ["typer", "rich"])
+@pytest.mark.parametrize("module", ["typer", "rich", "yaml", "jmespath", "cronsim"])
 def test_without_the_cli_extra_the_install_line_is_all_there_is(module: str) -> None:
     done = without(module, "agents", "list")
     assert done.returncode == 2

@@ -26,7 +26,7 @@ _SOME_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def parse(
-    document: Mapping[str, Any], *, expressions: Expressions, cron: Cron | None = None
+    document: Any, *, expressions: Expressions, cron: Cron | None = None
 ) -> WorkflowDefinition:
     """Return the definition that a document spells, once it is right in all.
 

@@ -1,0 +1,136 @@
+"""How a session goes, as it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from opscore_middleware.cli.output import ago, state_text
+from opscore_middleware.client import OpsCoreClient
+from opscore_middleware.core.runs.tasks import ENDED
+from opscore_middleware.core.runs.views import TaskQuery, TaskView
+from opscore_middleware.core.sessions import TERMINAL, Session, SessionState
+
+__all__ = ["follow_session", "in_order", "task_rows", "tasks_of"]
+
+_EVERY: Final = 1.0
+_BAR: Final = 10
+
+
+def tasks_of(client: OpsCoreClient, session: Session) -> list[TaskView]:
+    """Return a session's tasks in the order of its definition, items after their task."""
+    if session.workflow_id is None or session.workflow_version is None:
+        return []
+    found = client.iter_tasks(TaskQuery(session_id=session.session_id, limit=1000))
+    kept = client.get_workflow(session.workflow_id, version=session.workflow_version)
+    return in_order(found, [task["taskId"] for task in kept.definition["tasks"]])
+
+
+def in_order(tasks: Iterable[TaskView], nodes: Sequence[str]) -> list[TaskView]:
+    """Return tasks in the order of their nodes, items after their task."""
+    rank = {node: place for place, node in enumerate(nodes)}
+
+    def place(task: TaskView) -> tuple[int, int]:
+        return rank.get(task.node, len(rank)), -1 if task.item is None else task.item
+
+    return sorted(tasks, key=place)
+
+
+def task_rows(tasks: Iterable[TaskView], now: datetime) -> list[tuple[str | Text, ...]]:
+    """Return tasks as rows: which, its state, how far it is, who has it, since when."""
+    return [
+        (
+            _label(task),
+            state_text(task.state),
+            _how_far(task),
+            task.assigned_agent_id or task.agent_id or task.agent_capability or "",
+            str(task.attempt or ""),
+            ago(_since(task), now),
+            task.task_id,
+        )
+        for task in tasks
+    ]
+
+
+def follow_session(client: OpsCoreClient, session_id: str) -> SessionState:
+    """Show how a session goes until it is over, or until Ctrl-C; return its last state."""
+    console = Console(highlight=False)
+    session = client.get_session(session_id)
+    show = _drawing if console.is_terminal else _telling
+    try:
+        return show(client, session, console)
+    except KeyboardInterrupt:
+        return client.get_session(session_id).state
+
+
+def _drawing(client: OpsCoreClient, session: Session, console: Console) -> SessionState:
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(_drawn(session, tasks_of(client, session)), refresh=True)
+            if session.state in TERMINAL:
+                return session.state
+            time.sleep(_EVERY)
+            session = client.get_session(session.session_id)
+
+
+def _telling(client: OpsCoreClient, session: Session, console: Console) -> SessionState:
+    """Print one line for each change, where nothing can be drawn anew."""
+    told: dict[str, str] = {}
+    while True:
+        for task in tasks_of(client, session):
+            if told.get(task.task_id) != task.state:
+                console.print(f"{_label(task)}: {task.state.value}", soft_wrap=True, markup=False)
+            told[task.task_id] = task.state
+        if told.get(session.session_id) != session.state:
+            console.print(f"session: {session.state.value}", soft_wrap=True)
+        told[session.session_id] = session.state
+        if session.state in TERMINAL:
+            return session.state
+        time.sleep(_EVERY)
+        session = client.get_session(session.session_id)
+
+
+def _drawn(session: Session, tasks: Sequence[TaskView]) -> Group:
+    now = datetime.now(UTC)
+    over = sum(task.state in ENDED for task in tasks)
+    head = Text.assemble(
+        f"session {session.session_id}  ",
+        state_text(session.state),
+        f"  {over} of {len(tasks)} tasks are over",
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("TASK", "STATE", "PROGRESS", "AGENT", "ATTEMPT", "SINCE", "ID"):
+        table.add_column(column, overflow="fold", no_wrap=column == "ID")
+    for row in task_rows(tasks, now):
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    lines: list[Text | Table] = [head, table]
+    if session.error is not None:
+        lines.append(Text(_message(session.error), style="red"))
+    return Group(*lines)
+
+
+def _label(task: TaskView) -> str:
+    return task.node if task.item is None else f"{task.node}[{task.item}]"
+
+
+def _how_far(task: TaskView) -> str:
+    if task.progress is None:
+        return task.progress_message or ""
+    full = round(task.progress * _BAR)
+    bar = "█" * full + "░" * (_BAR - full)
+    return " ".join(filter(None, (bar, f"{task.progress:.0%}", task.progress_message)))
+
+
+def _since(task: TaskView) -> datetime:
+    return task.ended_at or task.started_at or task.dispatched_at or task.created_at
+
+
+def _message(error: Mapping[str, object]) -> str:
+    return str(error.get("message") or error)
