@@ -114,6 +114,14 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
         "tasks[0].fallbackTaskId",
         "is a cycle",
     ),
+    "a fallback that waits for what it stands in for": (
+        *(workflow(task("a", fallbackTaskId="b"), task("b", dependsOn=["a"])),),
+        *("tasks[1].dependsOn[0]", "'b' stands in for 'a', and cannot wait for it as well"),
+    ),
+    "a fallback that comes next anyway": (
+        *(workflow(task("a", nextTaskId="b", fallbackTaskId="b"), task("b")),),
+        *("tasks[0].nextTaskId", "'b' stands in for 'a', and cannot wait for it as well"),
+    ),
     "a condition that cannot be read": (
         *(workflow(task("a", when="initialPayload.")), "tasks[0].when"),
         "'initialPayload.' is no expression",

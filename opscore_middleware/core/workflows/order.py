@@ -60,6 +60,11 @@ def cycle_faults(tasks: Sequence[Sketch], graph: Graph) -> Iterator[Fault]:
     A fallback makes one too where it waits for what waits for the task that it stands in for.
     """
     places = _places(tasks, graph)
+    for one in graph.fallbacks:
+        for stands_in in graph.chain(one):
+            if stands_in in graph.successors[one]:
+                message = f"{stands_in!r} stands in for {one!r}, and cannot wait for it as well"
+                yield Fault(places[one, stands_in], message)
     rank = {one: place for place, one in enumerate(graph.task_ids)}
     awaited = {one: graph.awaited(one) for one in graph.task_ids}
     for one, fallback in graph.fallbacks.items():
