@@ -97,10 +97,9 @@ def _places(tasks: Sequence[Sketch], graph: Graph) -> dict[tuple[str, str], Loc]
             places.setdefault((task.task_id, task.next_task.task_id), task.next_task.loc)
         for one in task.depends_on:
             places.setdefault((one.task_id, task.task_id), one.loc)
-        if task.fallback is not None:
-            places.setdefault((task.task_id, task.fallback.task_id), task.fallback.loc)
     fallbacks = {task.task_id: task.fallback.loc for task in tasks if task.fallback is not None}
-    for stood_in_for in graph.fallbacks:
+    for stood_in_for, fallback in graph.fallbacks.items():
+        places.setdefault((stood_in_for, fallback), fallbacks[stood_in_for])
         for after in graph.successors[stood_in_for]:
             for stands_in in graph.chain(stood_in_for):
                 places.setdefault((stands_in, after), fallbacks[stood_in_for])
