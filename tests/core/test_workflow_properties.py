@@ -134,3 +134,52 @@ def test_one_edge_that_leads_back_is_where_the_cycle_is_told(
         assert (
             path == f"tasks[{order.task_ids.index(first)}].dependsOn[{len(task['dependsOn']) - 1}]"
         )
+
+
+FIELDS = [
+    *("taskId", "name", "nextTaskId", "dependsOn", "fallbackTaskId", "when", "forEach"),
+    *("parameters", "retry", "timeouts", "delay", "runAt", "priority", "typo"),
+]
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.floats()
+    | st.sampled_from(["a", "b", "", "{{ a }}", "{{", "tasks.a.result", "@", "1s", "é\x00"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=5,
+)
+IDS = st.sampled_from(["a", "b", "c"])
+TASKS = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(FIELDS, ANYTHING),
+        **dict.fromkeys(("taskId", "nextTaskId", "fallbackTaskId"), IDS | ANYTHING),
+        "dependsOn": st.lists(IDS, max_size=3) | ANYTHING,
+    },
+)
+
+
+@given(st.fixed_dictionaries({"tasks": st.lists(TASKS | ANYTHING, max_size=4)}) | ANYTHING)
+def test_whatever_a_document_holds_its_faults_are_told(document: Any) -> None:
+    found = check(document, expressions=JmesPath(), cron=next_run)
+    assert found  # none has an id
+    assert all(fault.message for fault in found)
+
+
+LINKED = st.fixed_dictionaries(
+    {"taskId": IDS},
+    optional={"nextTaskId": IDS, "fallbackTaskId": IDS, "dependsOn": st.lists(IDS, max_size=2)},
+)
+
+
+@given(st.lists(LINKED, min_size=3, max_size=3, unique_by=lambda task: task["taskId"]))
+def test_what_is_taken_can_be_put_in_an_order_and_what_is_not_has_a_cycle(
+    tasks: list[Document],
+) -> None:
+    document = {"id": "w", "name": "W", "tasks": [{"name": "T", **task} for task in tasks]}
+    found = check(document, expressions=JmesPath(), cron=next_run)
+    assert all("cycle" in fault.message or "stands in for" in fault.message for fault in found)
+    if not found:
+        order = graph(parse(document, expressions=JmesPath(), cron=next_run))
+        assert all(one not in order.ancestors(one) for one in order.task_ids)
