@@ -22,6 +22,8 @@ from opscore_middleware.core.records import (
     StoredHeartbeat,
     StoredReport,
 )
+from opscore_middleware.core.runs.records import Creation
+from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.core.sessions import Session
 from opscore_middleware.core.watch import EventRecord
 
@@ -54,7 +56,14 @@ class Store(Protocol):
         ...
 
     async def register(
-        self, registration: Registration, *, new_id: str, now: int, once: Once | None = None
+        self,
+        registration: Registration,
+        *,
+        new_id: str,
+        now: int,
+        route: Route | None = None,
+        once: Once | None = None,
+        creation: Creation | None = None,
     ) -> Registered | None:
         """Add an agent, or update the one that is known by that id, or else by that name.
 
@@ -63,7 +72,9 @@ class Store(Protocol):
         Registering revives an agent that was deregistered. With an `instance_id` the contact
         endpoint belongs to that instance, and the agent's own is set only where it has none.
 
-        With `once`, in the same transaction: None, and nothing done, where that was done before.
+        `route` is the one to try first from now on; None leaves it as it is. With `once`, in the
+        same transaction: None, and nothing done, where that was done before. With `creation` as
+        `core.runs.store.RunStore` says.
         """
         ...
 
@@ -187,10 +198,13 @@ class Store(Protocol):
         """
         ...
 
-    async def start_session(self, session: Session) -> tuple[Session, bool]:
+    async def start_session(
+        self, session: Session, *, creation: Creation | None = None
+    ) -> tuple[Session, bool]:
         """Keep a new session; where its id is known, return the one that is kept instead.
 
-        Returns the session and whether it is new.
+        Returns the session and whether it is new. With `creation` as `core.runs.store.RunStore`
+        says.
 
         Raises `AgentNotFound` or `AgentDeregistered` for its agent.
         """

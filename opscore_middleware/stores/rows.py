@@ -134,6 +134,8 @@ def session(row: Row) -> Session:
         session_id=row["session_id"],
         agent_id=row["agent_id"],
         workflow_id=row["workflow_id"],
+        workflow_version=row["workflow_version"],
+        initial_payload=_loaded(row["initial_payload"]),
         state=SessionState(row["state"]),
         result=_loaded(row["result"]),
         error=_loaded(row["error"]),

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
 
+from opscore_middleware.core.clock import to_micros
 from opscore_middleware.core.doubt import Census
 from opscore_middleware.core.fleet import Headcount
-from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import Order, Registration, Transition
 from opscore_middleware.core.records import (
@@ -21,10 +18,11 @@ from opscore_middleware.core.records import (
     StoredHeartbeat,
     StoredReport,
 )
+from opscore_middleware.core.runs.records import Creation
+from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.core.sessions import Session
-from opscore_middleware.core.store import COMMIT_SIZES, Registered
+from opscore_middleware.core.store import Registered
 from opscore_middleware.core.watch import EventRecord
-from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores import (
     sqlite_agents,
     sqlite_events,
@@ -32,23 +30,15 @@ from opscore_middleware.stores import (
     sqlite_liveness,
     sqlite_sessions,
 )
-from opscore_middleware.stores.bell import Bell
-from opscore_middleware.stores.schema import SchemaStatus, status_of, steps
-from opscore_middleware.stores.sqlite_file import SqliteFile
-from opscore_middleware.stores.sqlite_readers import SqliteReaders
-from opscore_middleware.stores.sqlite_writer import SqliteWriter
+from opscore_middleware.stores.sqlite_creations import created
+from opscore_middleware.stores.sqlite_run_store import SqliteRunStore
 
 __all__ = ["SqliteStore"]
 
-T = TypeVar("T")
 
-
-class _Reads(Protocol):
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T: ...
-
-
-class SqliteStore:
-    """Keeps `core.store.Store`'s promise on SQLite, for asyncio.
+class SqliteStore(SqliteRunStore):
+    """Keeps the promises of `core.store.Store` and `core.runs.store.RunStore` on SQLite, for
+    asyncio.
 
     Writes are gathered by one thread, reads of a file go beside it. A file serves one process.
 
@@ -57,45 +47,28 @@ class SqliteStore:
         busy_timeout: how long to wait for another program that holds the file, in seconds.
     """
 
-    name = "sqlite"
-
-    def __init__(self, path: str, *, busy_timeout: float = 5.0) -> None:
-        self.commits = Histogram(COMMIT_SIZES)
-        self._file = SqliteFile(path, busy_timeout=busy_timeout)
-        self._writer: SqliteWriter | None = None
-        self._readers: SqliteReaders | None = None
-        self._bell = Bell()
-
-    def __repr__(self) -> str:
-        return f"SqliteStore({self._file.path!r})"
-
-    async def open(self) -> None:
-        await asyncio.to_thread(self._open)
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._close)
-
-    async def schema(self) -> SchemaStatus:
-        found = await asyncio.to_thread(self._file.schema_version)
-        path = self._file.path
-        return status_of(self.name, f"sqlite:///{path}", found=found, known=steps("sqlite"))
-
-    async def ping(self) -> None:
-        await self._open_writer().run(lambda connection: connection.execute("SELECT 1").fetchone())
-
     # --- agents ----------------------------------------------------------------------------------
 
     async def register(
-        self, registration: Registration, *, new_id: str, now: int, once: Once | None = None
+        self,
+        registration: Registration,
+        *,
+        new_id: str,
+        now: int,
+        route: Route | None = None,
+        once: Once | None = None,
+        creation: Creation | None = None,
     ) -> Registered | None:
+        register = partial(
+            sqlite_agents.register,
+            registration=registration,
+            new_id=new_id,
+            now=now,
+            route=route,
+            once=once,
+        )
         return await self._open_writer().run(
-            partial(
-                sqlite_agents.register,
-                registration=registration,
-                new_id=new_id,
-                now=now,
-                once=once,
-            )
+            partial(created, create=register, creation=creation, now=now)
         )
 
     async def deregister(
@@ -194,8 +167,14 @@ class SqliteStore:
 
     # --- sessions --------------------------------------------------------------------------------
 
-    async def start_session(self, session: Session) -> tuple[Session, bool]:
-        return await self._open_writer().run(partial(sqlite_sessions.start_session, new=session))
+    async def start_session(
+        self, session: Session, *, creation: Creation | None = None
+    ) -> tuple[Session, bool]:
+        start = partial(sqlite_sessions.start_session, new=session)
+        now = to_micros(session.created_at)
+        return await self._open_writer().run(
+            partial(created, create=start, creation=creation, now=now)
+        )
 
     async def update_session(
         self, session_id: str, change: Callable[[Session], Session]
@@ -219,32 +198,3 @@ class SqliteStore:
                 limit=limit,
             )
         )
-
-    # --- what it stands on -----------------------------------------------------------------------
-
-    def _open_writer(self) -> SqliteWriter:
-        if self._writer is None:
-            raise StoreUnavailable("The store is not open; call open() first.")
-        return self._writer
-
-    def _reads(self) -> _Reads:
-        return self._readers or self._open_writer()
-
-    def _open(self) -> None:
-        connection = self._file.open()
-        self._writer = SqliteWriter(
-            connection,
-            explain=self._file.unavailable,
-            reported=self._bell.ring,
-            commits=self.commits,
-        )
-        if not self._file.in_memory:
-            self._readers = SqliteReaders(self._file.connect, explain=self._file.unavailable)
-
-    def _close(self) -> None:
-        # The readers first: the last connection to close puts the log into the file.
-        if self._readers is not None:
-            self._readers.close()
-        if self._writer is not None:
-            self._writer.close()
-        self._file.release()

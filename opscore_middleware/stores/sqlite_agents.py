@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from opscore_middleware.core.models import Order, Registration, Transition
 from opscore_middleware.core.records import AgentRecord, Once, ReportOutcome
+from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.core.store import Registered
 from opscore_middleware.stores.rows import (
@@ -28,6 +29,7 @@ def register(
     registration: Registration,
     new_id: str,
     now: int,
+    route: Route | None,
     once: Once | None,
 ) -> Registered | None:
     """Keep `core.store.Store.register`'s promise within the transaction that is open."""
@@ -44,6 +46,7 @@ def register(
         "of_instance": registration.instance_id is not None,
         "metadata": stored_json(registration.metadata),
         "deregister_after": stored_span(registration.deregister_after),
+        "route": route,
         "now": now,
     }
     if known:
@@ -96,7 +99,9 @@ def list_agents(
         conditions.append("agent_name = ?")
         values.append(name)
     if capability is not None:
-        conditions.append("? IN (SELECT value FROM json_each(capabilities))")
+        conditions.append(
+            "agent_key IN (SELECT agent_key FROM agent_capabilities WHERE capability = ?)"
+        )
         values.append(capability)
     if state is not None:
         conditions.append(_HAS_STATE)
@@ -152,9 +157,9 @@ _BY_NAME: Final = """
 
 _INSERT_AGENT: Final = """
     INSERT INTO agents (agent_id, agent_name, version, capabilities, contact_endpoint, metadata,
-                        deregister_after, registered_at, updated_at)
+                        deregister_after, route, registered_at, updated_at)
     VALUES (:agent_id, :agent_name, :version, :capabilities, :contact_endpoint, :metadata,
-            :deregister_after, :now, :now)"""
+            :deregister_after, :route, :now, :now)"""
 _UPDATE_AGENT: Final = """
     UPDATE agents SET
         agent_name = :agent_name,
@@ -165,6 +170,7 @@ _UPDATE_AGENT: Final = """
             ELSE ifnull(:contact_endpoint, contact_endpoint) END,
         metadata = :metadata,
         deregister_after = :deregister_after,
+        route = ifnull(:route, route),
         updated_at = :now,
         deregistered_at = NULL
     WHERE agent_key = :agent_key"""

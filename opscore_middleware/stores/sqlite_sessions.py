@@ -99,7 +99,11 @@ def _columns(session: Session) -> dict[str, Any]:
 
 
 _AGENT: Final = "SELECT agent_key, deregistered_at FROM agents WHERE agent_id = ?"
-_SELECT: Final = "SELECT s.*, a.agent_id FROM sessions AS s JOIN agents AS a USING (agent_key)"
+_SELECT: Final = """
+    SELECT s.*, a.agent_id, w.version AS workflow_version
+    FROM sessions AS s
+    JOIN agents AS a USING (agent_key)
+    LEFT JOIN workflows AS w USING (workflow_key)"""
 _INSERT: Final = """
     INSERT INTO sessions (session_id, agent_key, workflow_id, state, result, error, metadata,
                           created_at, updated_at, ended_at)

@@ -18,7 +18,9 @@ from opscore_middleware.core.records import (
     StoredHeartbeat,
     StoredReport,
 )
+from opscore_middleware.core.runs.records import Advance
 from opscore_middleware.errors import StoreUnavailable
+from opscore_middleware.stores.sqlite_advances import Answer, Asked, RunWriter
 from opscore_middleware.stores.sqlite_heartbeats import HeartbeatWriter
 from opscore_middleware.stores.sqlite_reports import ReportWriter
 
@@ -48,6 +50,14 @@ class _Beat:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Steps:
+    """A caller that waits for runs to be advanced."""
+
+    rows: Sequence[Asked]
+    future: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Work:
     """A caller that waits for anything else to be done."""
 
@@ -55,7 +65,7 @@ class _Work:
     future: asyncio.Future[Any]
 
 
-_Caller = _Reports | _Beat | _Work
+_Caller = _Reports | _Beat | _Steps | _Work
 _Writes = Callable[[Sequence[Any]], Sequence[Any]]
 _Answers = list[tuple[asyncio.Future[Any], Any]]
 
@@ -88,6 +98,7 @@ class SqliteWriter:
         self._reported = reported
         self._reports = ReportWriter(connection)
         self._beats = HeartbeatWriter(connection)
+        self._runs = RunWriter(connection)
         self._callers: SimpleQueue[_Caller | None] = SimpleQueue()
         self._asking = threading.Lock()  # nobody may ask after the thread was told to end
         self._closed = False
@@ -109,6 +120,13 @@ class SqliteWriter:
         (outcome,) = await future
         known: HeartbeatOutcome = outcome
         return known
+
+    async def advance(self, steps: Sequence[Advance], *, now: int) -> list[Answer]:
+        """Apply steps to runs and say what became of each."""
+        future = asyncio.get_running_loop().create_future()
+        self._ask(_Steps([Asked(step, now) for step in steps], future))
+        answers: list[Answer] = await future
+        return answers
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in the writer's thread, within a transaction."""
@@ -161,6 +179,7 @@ class SqliteWriter:
             for caller in callers
             if isinstance(caller, _Work)
         ]
+        answers += self._advance([caller for caller in callers if isinstance(caller, _Steps)])
         beating = [caller for caller in callers if isinstance(caller, _Beat)]
         answers += self._write(beating, self._beats.write)
         reporting = [caller for caller in callers if isinstance(caller, _Reports)]
@@ -168,6 +187,18 @@ class SqliteWriter:
         answers += refused.items()
         reporting = [caller for caller in reporting if caller.future not in refused]
         return answers + self._write(reporting, self._reports.write)
+
+    def _advance(self, callers: Sequence[_Steps]) -> _Answers:
+        """Apply the steps of all of them in one go; where that fails, each by itself."""
+        answers = self._write(callers, self._runs.write)
+        for place, (future, answer) in enumerate(answers):
+            if isinstance(answer, Exception):
+                answers[place] = future, [self._step(row) for row in callers[place].rows]
+        return answers
+
+    def _step(self, row: Asked) -> Answer:
+        answers = self._alone(partial(_apply, self._runs.write, (row,)))
+        return answers if isinstance(answers, Exception) else answers[0]
 
     def _refused(self, callers: list[_Reports]) -> dict[asyncio.Future[Any], list[ReportOutcome]]:
         """Answer the callers that want all or nothing, and cannot have all.
@@ -186,7 +217,7 @@ class SqliteWriter:
                 refused[caller.future] = [reason or first for reason in reasons]
         return refused
 
-    def _write(self, callers: Sequence[_Reports | _Beat], write: _Writes) -> _Answers:
+    def _write(self, callers: Sequence[_Reports | _Beat | _Steps], write: _Writes) -> _Answers:
         """Write what all of them ask for in one go, or else what each asks for by itself."""
         if not callers:
             return []

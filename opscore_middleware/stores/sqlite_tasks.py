@@ -1,0 +1,257 @@
+"""Tasks in SQLite: their columns, writing many at once, and looking for them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from opscore_middleware.core.liveness import Watermark
+from opscore_middleware.core.runs.tasks import Route, Task, TaskState
+from opscore_middleware.core.sessions import SessionState
+from opscore_middleware.core.states import AgentState
+from opscore_middleware.stores.fleet_sql import SQLITE, lost
+
+__all__ = [
+    "IS_OPEN",
+    "due",
+    "get_task",
+    "insert_tasks",
+    "list_tasks",
+    "next_ready_at",
+    "on_lost_instances",
+    "open_tasks",
+    "tasks_of_sessions",
+    "tasks_with_keys",
+    "unfinished",
+    "update_tasks",
+]
+
+_COLUMNS: Final = tuple(field for field in Task._fields if field != "session_id")
+_WRITTEN_ONCE: Final = frozenset({"task_id", "node", "item", "created_at"})
+_CHANGED: Final = tuple(column for column in _COLUMNS if column not in _WRITTEN_ONCE)
+_RUNNING: Final = frozenset({SessionState.STARTED, SessionState.RUNNING})
+
+_SESSION: Final = Task._fields.index("session_id")
+_STATE: Final = Task._fields.index("state")
+_ROUTE: Final = Task._fields.index("route")
+_FLAGS: Final = tuple(Task._fields.index(f) for f in ("rerouted", "inferred", "stopped"))
+# Looked up, since making a member of an enumeration from its value takes longer than the rest.
+_STATES: Final = {state.value: state for state in TaskState}
+_ROUTES: Final = {None: None} | {route.value: route for route in Route}
+
+
+# --- many at once --------------------------------------------------------------------------------
+
+
+def tasks_of_sessions(connection: sqlite3.Connection, session_keys: Sequence[int]) -> list[Task]:
+    """Return all tasks of some sessions, each session's in the order in which they were made."""
+    return _read(connection, _OF_SESSIONS, json.dumps(session_keys))
+
+
+def tasks_with_keys(connection: sqlite3.Connection, task_keys: Sequence[int]) -> list[Task]:
+    """Return tasks by their keys, in the order of these."""
+    return _read(connection, _WITH_KEYS, json.dumps(task_keys))
+
+
+def insert_tasks(
+    connection: sqlite3.Connection, session_key: int, state: SessionState, tasks: Iterable[Task]
+) -> None:
+    """Keep new tasks of a session that is in this state."""
+    connection.executemany(
+        _INSERT, [(session_key, _queue(task, state), *_columns(task)) for task in tasks]
+    )
+
+
+def update_tasks(
+    connection: sqlite3.Connection, changed: Iterable[tuple[Task, SessionState]]
+) -> None:
+    """Write what has become of tasks, each with the state of its session."""
+    connection.executemany(
+        _UPDATE, [(*_columns(task), _queue(task, state)) for task, state in changed]
+    )
+
+
+def _columns(task: Task) -> list[Any]:
+    """Return the values of `_COLUMNS`, of plain types, which are bound several times as quickly."""
+    values: list[Any] = list(task)
+    values[_STATE] = task.state.value
+    if task.route is not None:
+        values[_ROUTE] = task.route.value
+    for place in _FLAGS:
+        values[place] = int(values[place])
+    del values[_SESSION]
+    return values
+
+
+def _queue(task: Task, state: SessionState) -> str | None:
+    """Return what a task waits in to be claimed; the trigger on sessions says the same in SQL."""
+    if task.state != TaskState.READY or state not in _RUNNING:
+        return None
+    return f"capability {task.capability}" if task.pinned is None else f"agent {task.pinned}"
+
+
+# --- looking for them ----------------------------------------------------------------------------
+
+
+def get_task(connection: sqlite3.Connection, *, task_id: str) -> Task | None:
+    """Keep `core.runs.store.RunStore.get_task`'s promise."""
+    return next(iter(_read(connection, f"{_TASK} WHERE t.task_id = ?", task_id)), None)
+
+
+def list_tasks(
+    connection: sqlite3.Connection,
+    *,
+    session_id: str | None,
+    state: TaskState | None,
+    agent_id: str | None,
+    capability: str | None,
+    after: tuple[int, str] | None,
+    limit: int,
+) -> list[Task]:
+    """Keep `core.runs.store.RunStore.list_tasks`'s promise."""
+    conditions = ["true"]
+    values: dict[str, Any] = {"limit": limit}
+    if session_id is not None:
+        conditions.append(f"t.session_key = ({_SESSION_KEY} :session_id)")
+        values["session_id"] = session_id
+    if state is not None:
+        conditions.append("t.state = :state")
+        values["state"] = state
+    if capability is not None:
+        conditions.append("t.capability = :capability")
+        values["capability"] = capability
+    if after is not None:
+        conditions.append("(t.created_at, t.task_id) < (:created_at, :after_id)")
+        values["created_at"], values["after_id"] = after
+    condition = " AND ".join(conditions)
+    if agent_id is None:
+        query = _newest(condition)
+    else:
+        query = _newest_of_agent(condition)
+        values["agent_id"] = agent_id
+    return _tasks(connection.execute(query, values))
+
+
+def due(connection: sqlite3.Connection, *, now: int, limit: int) -> list[Task]:
+    """Keep `core.runs.store.RunStore.due`'s promise."""
+    return _read(connection, _DUE, now, limit)
+
+
+def next_ready_at(connection: sqlite3.Connection, *, after: int) -> int | None:
+    """Keep `core.runs.store.RunStore.next_ready_at`'s promise."""
+    (earliest,) = connection.execute(_NEXT_READY, (after,)).fetchone()
+    return None if earliest is None else int(earliest)
+
+
+def on_lost_instances(connection: sqlite3.Connection, *, mark: Watermark, limit: int) -> list[Task]:
+    """Keep `core.runs.store.RunStore.on_lost_instances`'s promise."""
+    return _read(connection, _ON_LOST, *mark, limit)
+
+
+def open_tasks(connection: sqlite3.Connection, *, agent_ids: Sequence[str]) -> list[Task]:
+    """Keep `core.runs.store.RunStore.open_tasks`'s promise."""
+    return _read(connection, _OPEN_OF, json.dumps(list(agent_ids)))
+
+
+def unfinished(connection: sqlite3.Connection) -> dict[TaskState, int]:
+    """Keep `core.runs.store.RunStore.unfinished`'s promise."""
+    return {_STATES[state]: count for state, count in connection.execute(_UNFINISHED).fetchall()}
+
+
+def _read(connection: sqlite3.Connection, query: str, *values: Any) -> list[Task]:
+    return _tasks(connection.execute(query, values))
+
+
+def _tasks(rows: sqlite3.Cursor) -> list[Task]:
+    rows.row_factory = None  # tuples, since these are read by place
+    found: list[Task] = []
+    for row in rows.fetchall():
+        fields = list(row)
+        fields[_STATE] = _STATES[fields[_STATE]]
+        fields[_ROUTE] = _ROUTES[fields[_ROUTE]]
+        for place in _FLAGS:
+            fields[place] = bool(fields[place])
+        found.append(Task._make(fields))
+    return found
+
+
+def _newest(condition: str) -> str:
+    return f"{_TASK} WHERE {condition} ORDER BY t.created_at DESC, t.task_id DESC LIMIT :limit"
+
+
+def _newest_of_agent(condition: str) -> str:
+    """Return the query for what an agent has or had, and for what waits for it, an index each."""
+    had = _newest(f"{condition} AND t.agent_id = :agent_id")
+    waits = _newest(f"{condition} AND t.pinned = :agent_id AND t.agent_id IS NOT :agent_id")
+    return f"""
+        SELECT * FROM (SELECT * FROM ({had}) UNION ALL SELECT * FROM ({waits}))
+        ORDER BY created_at DESC, task_id DESC LIMIT :limit"""  # noqa: S608 - made of constants
+
+
+IS_OPEN: Final = """(t.state IN ('dispatched', 'running')
+    AND t.agent_id IS NOT NULL AND t.instance_id IS NOT NULL)"""
+"""Says of a task `t` that an attempt of it is out; in the words of the index."""
+
+_UNENDED: Final = "t.state IN ('waiting', 'ready', 'dispatched', 'running')"
+_SESSION_KEY: Final = "SELECT session_key FROM sessions WHERE session_id ="
+_FIELDS: Final = ", ".join(
+    "s.session_id" if field == "session_id" else f"t.{field}" for field in Task._fields
+)
+_TASK: Final = f"""
+    SELECT {_FIELDS} FROM tasks AS t CROSS JOIN sessions AS s ON s.session_key = t.session_key
+    """  # noqa: S608 - made of constants
+
+_OF_SESSIONS: Final = f"""
+    {_TASK} WHERE t.session_key IN (SELECT value FROM json_each(?))
+    ORDER BY t.session_key, t.task_key"""  # noqa: S608 - made of constants
+_WITH_KEYS: Final = f"""
+    SELECT {_FIELDS} FROM json_each(?) AS wanted
+    CROSS JOIN tasks AS t ON t.task_key = wanted.value
+    CROSS JOIN sessions AS s ON s.session_key = t.session_key
+    ORDER BY wanted.key"""  # noqa: S608 - made of constants
+_DUE: Final = f"""
+    {_TASK} WHERE {_UNENDED} AND t.deadline_at <= ? ORDER BY t.deadline_at LIMIT ?"""
+_OPEN_OF: Final = f"""
+    {_TASK} WHERE {IS_OPEN} AND t.agent_id IN (SELECT value FROM json_each(?))
+    ORDER BY t.task_key"""  # noqa: S608 - made of constants
+_ON_LOST: Final = f"""
+    SELECT {_FIELDS} FROM tasks AS t
+    CROSS JOIN sessions AS s ON s.session_key = t.session_key
+    CROSS JOIN agents AS a ON a.agent_id = t.agent_id
+    CROSS JOIN instances AS i ON i.agent_key = a.agent_key AND i.instance_id = t.instance_id
+    WHERE {IS_OPEN} AND (i.state = '{AgentState.FINISHED}' OR {lost(SQLITE, 1, 2)})
+    ORDER BY t.task_key LIMIT ?3"""  # noqa: S608 - made of constants
+_UNFINISHED: Final = f"""
+    SELECT t.state, count(*) FROM tasks AS t WHERE {_UNENDED} GROUP BY t.state
+    """  # noqa: S608 - made of constants
+
+# From queue to queue, and in each from priority to priority, so that as many rows are looked at as
+# there are of these.
+_NEXT_READY: Final = """
+    WITH RECURSIVE
+    queues (queue) AS (
+        SELECT min(queue) FROM tasks WHERE queue IS NOT NULL
+        UNION ALL
+        SELECT (SELECT min(queue) FROM tasks WHERE queue > queues.queue)
+        FROM queues WHERE queues.queue IS NOT NULL),
+    lanes (queue, priority) AS (
+        SELECT queue, (SELECT min(priority) FROM tasks WHERE queue = queues.queue)
+        FROM queues WHERE queue IS NOT NULL
+        UNION ALL
+        SELECT queue, (SELECT min(priority) FROM tasks
+                       WHERE queue = lanes.queue AND priority > lanes.priority)
+        FROM lanes WHERE priority IS NOT NULL)
+    SELECT min((SELECT min(ready_at) FROM tasks
+                WHERE queue = lanes.queue AND priority = lanes.priority AND ready_at > ?))
+    FROM lanes WHERE priority IS NOT NULL"""
+
+_INSERT: Final = f"""
+    INSERT INTO tasks (session_key, queue, {", ".join(_COLUMNS)})
+    VALUES (?, ?, {", ".join("?" * len(_COLUMNS))})"""  # noqa: S608 - made of constants
+# Its parameters are all columns in order, then the queue.
+_UPDATE: Final = f"""
+    UPDATE tasks SET {", ".join(f"{c} = ?{_COLUMNS.index(c) + 1}" for c in _CHANGED)},
+                     queue = ?{len(_COLUMNS) + 1}
+    WHERE task_id = ?1"""  # noqa: S608 - made of constants
