@@ -177,4 +177,4 @@ class WorkflowDefinition(_Part):
     agent_id: AgentId | None = None
     """The agent that the sessions belong to which the schedule starts."""
     missed: Missed = Missed.SKIP
-    """What becomes of starts that fell into an outage: left out, or made up for by one."""
+    """What becomes of starts that fell into an outage: left out, or made up for."""
