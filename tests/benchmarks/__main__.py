@@ -1,4 +1,8 @@
-"""Run every benchmark, or the ones named: `python -m tests.benchmarks request ingest`."""
+"""Run every benchmark, or the ones named: `python -m tests.benchmarks request ingest`.
+
+The long ones run only when they are named, one at a time, and take options:
+`python -m tests.benchmarks scale --events 100000`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from tests.benchmarks import (
     latency,
     memory,
     request,
+    restart,
+    scale,
     throughput,
     watch,
 )
@@ -25,12 +31,19 @@ BENCHMARKS = {
     "ingest": ingest.main,
     "watch": watch.main,
 }
+LONG = {
+    "scale": scale.main,
+    "restart": restart.main,
+}
 
 
 def main(names: list[str]) -> int:
+    if names and names[0] in LONG:
+        LONG[names[0]](names[1:])
+        return 0
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        print(f"No benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+        print(f"No benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS | LONG)}")
         return 2
     for name in names or BENCHMARKS:
         print(f"\n=== {name}")
