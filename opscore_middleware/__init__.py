@@ -2,6 +2,7 @@
 
 from opscore_middleware.agent.envelopes import Failure
 from opscore_middleware.agent.hooks import StateChange
+from opscore_middleware.agent.integrations.protocol import Integration, WorkUnit
 from opscore_middleware.agent.middleware import OpsCoreMiddleware
 from opscore_middleware.agent.track import track
 from opscore_middleware.core.states import AgentState
@@ -11,9 +12,11 @@ __all__ = [
     "AgentState",
     "ConfigurationError",
     "Failure",
+    "Integration",
     "OpsCoreError",
     "OpsCoreMiddleware",
     "StateChange",
+    "WorkUnit",
     "__version__",
     "track",
 ]

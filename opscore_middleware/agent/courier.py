@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from opscore_middleware.agent.delivery import (
     Answer,
@@ -307,7 +307,7 @@ def _barer(entry: Entry) -> Entry | None:
     details = entry.details
     if not details:
         return None
-    kept = {key: details[key] for key in _LAST if key in details}
+    kept: dict[str, Any] = {key: details[key] for key in _LAST if key in details}
     if RESULT in details:
         kept[DROPPED] = True
     return entry._replace(details=kept if kept != details else None)

@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from opscore_middleware.agent.envelopes import Detector, Verdict
 from opscore_middleware.agent.hooks import Hooks, StateChange
+from opscore_middleware.agent.integrations.choice import Choice
+from opscore_middleware.agent.integrations.protocol import Integration
 from opscore_middleware.agent.lifespan import WatchedLifespan
 from opscore_middleware.agent.origin import CURRENT
 from opscore_middleware.agent.request import WatchedRequest
@@ -75,6 +77,9 @@ class OpsCoreMiddleware:
         report_results: report what a task came to, where the app answers it with JSON: True, False,
             or a function that gets the result and returns what of it to report, None for nothing,
             in a thread of ours; else `OPSCORE_REPORT_RESULTS`, true.
+        integrations: those that are known, which look where a framework really works, are on:
+            names here are switched on, names behind a `-` off (`-*` all of them), and objects are
+            integrations of your own; else `OPSCORE_INTEGRATIONS`, separated by commas.
         handle_signals: report `draining` as soon as SIGTERM or SIGINT arrives; the handlers that
             were there still run.
         transport: makes the `httpx.BaseTransport` to Ops-Core, for proxies and tests.
@@ -107,6 +112,7 @@ class OpsCoreMiddleware:
         on_transition: Callable[[StateChange], None] | None = None,
         on_cancel: Callable[[str], None] | None = None,
         report_results: bool | Callable[[Any], Any] | None = None,
+        integrations: Iterable[str | Integration] | None = None,
         handle_signals: bool = True,
         transport: Callable[[], httpx.BaseTransport] | None = None,
     ) -> None:
@@ -130,6 +136,7 @@ class OpsCoreMiddleware:
             websockets=websockets,
             handle_signals=handle_signals,
             report_results=True if callable(report_results) else report_results,
+            integrations=integrations,
         )
         hooks = Hooks(
             outcome=tuple(map(Detector, outcome)),
@@ -138,6 +145,7 @@ class OpsCoreMiddleware:
             on_cancel=on_cancel,
             result=report_results if callable(report_results) else None,
         )
+        self._integrations = Choice(settings.integrations)
         rules = Rules(settings)
         self._by_method = rules.by_method
         self._by_path = rules.kind if rules.by_path else None
@@ -208,6 +216,7 @@ class OpsCoreMiddleware:
     def _introduce(self, scope: Scope) -> None:
         self._introduced = True
         self._runtime.introduce(scope.get("app", self.app))
+        self._runtime.integrations = self._integrations.attach()
         if scope["type"] == "http" and self._by_method.get(scope["method"]) is READ:
             self._tracker.served_without_lifespan()
 

@@ -29,6 +29,10 @@ class Origin:
         """Begin a tracked unit; what is returned goes to `close_unit`."""
         return self.runtime.tracker.begin()
 
+    def take_over(self) -> Instance:
+        """Begin a unit that alone counts from here on, where there is a request to take over."""
+        return self.open_unit()
+
     def close_unit(self, unit: Instance, failure: dict[str, Any] | None, *, cut_off: bool) -> None:
         """End a tracked unit, with the details of its failure where it failed.
 

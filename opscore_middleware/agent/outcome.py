@@ -16,6 +16,7 @@ __all__ = [
     "describe_status",
     "describe_unfinished",
     "describe_unit",
+    "describe_unit_failure",
     "is_failure",
     "leaves_with_client",
 ]
@@ -80,6 +81,14 @@ def describe_unfinished(scope: Mapping[str, Any]) -> dict[str, Any]:
 def describe_unit(exception: BaseException, name: str | None) -> dict[str, Any]:
     """Return the details of a tracked unit that failed."""
     error = {"type": type(exception).__qualname__, "message": _message(exception)}
+    if name:
+        error["where"] = _bounded(name)
+    return _with_trace({"error": error}, None)
+
+
+def describe_unit_failure(failure: Failure, name: str | None) -> dict[str, Any]:
+    """Return the details of a tracked unit that says itself how it failed."""
+    error = {"type": failure.kind, "message": _bounded(failure.message)}
     if name:
         error["where"] = _bounded(name)
     return _with_trace({"error": error}, None)

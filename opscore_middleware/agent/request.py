@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final
 
-import anyio
-import anyio.lowlevel
 from starlette.types import Message, Receive, Scope, Send
 
 from opscore_middleware.agent.correlation import TaskPeek, find_task, find_task_in_headers
+from opscore_middleware.agent.departure import client_has_left
 from opscore_middleware.agent.envelopes import Failure
 from opscore_middleware.agent.origin import Origin
 from opscore_middleware.agent.outbox import Instance
@@ -37,8 +36,6 @@ ACCEPTED: Final = 202
 """The answer that acknowledges a task and ends nothing."""
 LATER: Final = frozenset({429, 503})
 """Answers that say "not now", which is no end of a task either."""
-MOMENT: Final = 0.005
-"""Seconds for which a server is asked whether the client has left, once the app is through."""
 
 
 class WatchedRequest(Origin):
@@ -68,6 +65,8 @@ class WatchedRequest(Origin):
     """There is more to its end than its response: a task, or tracked units."""
     tracked = 0
     """Tracked units that are open: it and they are one unit of work, which ends with the last."""
+    taken = False
+    """An integration has taken it over: only its tracked units count, and how they end."""
     over = False
     """The app has returned."""
     failure: dict[str, Any] | None = None
@@ -203,7 +202,7 @@ class WatchedRequest(Origin):
     def _scan(self, headers: Headers) -> None:
         if self.listens and is_event_stream(headers):
             self._decided(work=False)
-        elif self.unit is not None or self.read is not None:
+        elif self.unit is not None or self.read is not None or self.task is not None:
             self.scanner = scanner_for(headers, self.runtime.hooks.outcome)
 
     # --- how it ends -----------------------------------------------------------------------------
@@ -212,7 +211,7 @@ class WatchedRequest(Origin):
         """Close it after an exception of the app's, which the caller raises on."""
         failed = is_failure(exception) and not self.gone
         if failed and leaves_with_client(exception) and not self.finished:
-            failed = not await _client_has_left(receive)
+            failed = not await client_has_left(receive)
         if failed:
             self._fail(describe_exception(exception, scope), "failed")
         else:
@@ -272,21 +271,22 @@ class WatchedRequest(Origin):
 
     async def stopped_short(self, scope: Scope, receive: Receive) -> None:
         """Close it where the response was not finished: the client has left, or the app failed."""
-        if await _client_has_left(receive):
+        if await client_has_left(receive):
             self._end(None)
         else:
             self._fail(describe_unfinished(scope), "failed")
 
     def _fail(self, details: dict[str, Any], task_state: str | None) -> None:
-        if self.failure is None:
+        if self.failure is None and not self.taken:
             self.failure = self.runtime.hooks.redacted(details)
         self._end(task_state)
 
     def _end(self, task_state: str | None) -> None:
         with self.runtime.tracker.lock:
             self.over = True
-            self.task_state = task_state
-            self.task_status = self.status
+            if not self.taken:
+                self.task_state = task_state
+                self.task_status = self.status
             if not self.tracked:
                 self._close()
 
@@ -310,6 +310,8 @@ class WatchedRequest(Origin):
             tracker.end(unit, told)
         elif read is not None:
             tracker.end_read(read)
+        elif self.taken:
+            tracker.mention(told)
 
     def _end_of_task(self) -> dict[str, Any] | None:
         """Return what is told of the end of its task.
@@ -347,6 +349,12 @@ class WatchedRequest(Origin):
                 )
             return self.unit
 
+    def take_over(self) -> Instance:
+        """Count a tracked unit, and from here on of this request nothing else."""
+        with self.runtime.tracker.lock:
+            self.taken = True
+            return self.open_unit()
+
     def close_unit(self, unit: Instance, failure: dict[str, Any] | None, *, cut_off: bool) -> None:
         """End a tracked unit; the last one of a request that is over closes it.
 
@@ -362,21 +370,21 @@ class WatchedRequest(Origin):
                 self.task_state = ended if self.failure is None else "failed"
                 self.task_status, self.result = 0, None
                 self._close()
+            elif self.taken and not self.tracked:
+                self._pause(cut_off)
 
+    def _pause(self, cut_off: bool) -> None:
+        """Tell that the work of a request that was taken over is done, though it is still open.
 
-async def _client_has_left(receive: Receive) -> bool:
-    """Ask the server, now that the app asks no more; a client that stays costs a moment.
-
-    Raises nothing: the app's own exception is on its way.
-    """
-    try:
-        with anyio.move_on_after(MOMENT, shield=True):
-            while (await receive())["type"] != "http.disconnect":
-                # Middleware that has read the body may repeat it for ever, without a pause.
-                await anyio.lowlevel.checkpoint()
-            return True
-    except Exception:
-        return False
-    except BaseException:
-        return True  # cancelled: whoever asked for this request has no more use for it
-    return False
+        Its task has failed with that, or ends with the response, which has its result.
+        """
+        unit, self.unit = self.unit, None
+        failure, self.failure = self.failure, None
+        if unit is None:
+            return
+        if failure is None:
+            self.task_state = None if cut_off else "completed"
+            self.runtime.tracker.end(unit)
+        else:
+            self.task_state = "failed"
+            self.runtime.tracker.fail(unit, failure, self._end_of_task())

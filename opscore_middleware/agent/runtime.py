@@ -70,6 +70,8 @@ class AgentRuntime:
         self._start_failed = False
         self._named: Named | None = None
         self.ended_tasks = EndedTasks()
+        self.integrations: frozenset[str] = frozenset()
+        """The names of those that may open units for this agent."""
         self.reports_results = settings.report_results and settings.api_url is not None
         self.outbox = outbox = Outbox()
         if self.hooks.on_transition is not None:

@@ -55,6 +55,7 @@ class Settings:
     websockets: WebSockets = "message"
     handle_signals: bool = True
     report_results: bool = True
+    integrations: tuple[object, ...] = ()
 
     @classmethod
     def resolve(
@@ -77,6 +78,7 @@ class Settings:
         websockets: WebSockets = "message",
         handle_signals: bool = True,
         report_results: bool | None = None,
+        integrations: Iterable[object] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Settings:
         """Take each setting from its argument, else from the environment, else its default.
@@ -109,6 +111,9 @@ class Settings:
             handle_signals=handle_signals,
             report_results=_flag(
                 env.pick("report_results", report_results, "OPSCORE_REPORT_RESULTS"), default=True
+            ),
+            integrations=_integrations(
+                env.pick("integrations", integrations, "OPSCORE_INTEGRATIONS")
             ),
         )
         settings._check_agentkit()
@@ -256,6 +261,16 @@ def _websockets(rule: WebSockets) -> WebSockets:
             f"must be one of {', '.join(get_args(WebSockets))}."
         )
     return rule
+
+
+def _integrations(given: _Given | None) -> tuple[object, ...]:
+    if given is None:
+        return ()
+    if not isinstance(given.value, str):
+        return tuple(_listed(given, given.value))
+    if given.source == "integrations":
+        raise given.refuse("must be a list, such as ['-mcp'].")
+    return tuple(part.strip() for part in given.value.split(",") if part.strip())
 
 
 def _flag(given: _Given | None, *, default: bool) -> bool:

@@ -8,9 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast, overload
 
-from opscore_middleware.agent.origin import CURRENT, Origin
-from opscore_middleware.agent.outcome import describe_unit, is_failure
-from opscore_middleware.agent.runtime import only_runtime
+from opscore_middleware.agent.unit import Unit, find_origin
 
 __all__ = ["Tracked", "track"]
 
@@ -56,14 +54,15 @@ class Tracked:
 
     def __init__(self, name: str | None) -> None:
         self._name = name
-        self._open: _Unit | None = None
+        self._open: Unit | None = None
         self._entered = False
 
     def __enter__(self) -> Self:
         if self._entered:
             raise RuntimeError("track() counts one unit of work; call it again for another")
         self._entered = True
-        self._open = _begin(self._name)
+        origin = find_origin()
+        self._open = None if origin is None else Unit(origin, self._name)
         return self
 
     def __exit__(
@@ -93,38 +92,6 @@ class Tracked:
         name = self._name or str(getattr(function, "__qualname__", type(function).__qualname__))
         wrapper: Any = _WRAPPERS[_kind(function)](function, name)
         return cast("F", functools.wraps(function)(wrapper))
-
-
-class _Unit:
-    """One tracked piece of work, from its begin to its end."""
-
-    __slots__ = ("_name", "_origin", "_running", "_unit")
-
-    def __init__(self, origin: Origin, name: str | None) -> None:
-        self._origin = origin
-        self._name = name
-        self._unit = origin.open_unit()
-        self._running = origin.runtime.cancellations.add(origin.task)
-
-    def end(self, exception: BaseException | None) -> None:
-        origin = self._origin
-        origin.runtime.cancellations.discard(self._running)
-        failure = None
-        if exception is not None and is_failure(exception):
-            details = describe_unit(exception, self._name)
-            failure = origin.runtime.hooks.redacted(details)
-        cut_off = exception is not None and failure is None
-        origin.close_unit(self._unit, failure, cut_off=cut_off)
-
-
-def _begin(name: str | None) -> _Unit | None:
-    origin = CURRENT.get(None)
-    if origin is None:
-        runtime = only_runtime()
-        if runtime is None:
-            return None
-        origin = Origin(runtime)
-    return _Unit(origin, name)
 
 
 def _kind(function: Callable[..., Any]) -> str:

@@ -15,6 +15,7 @@ from tests.support.waiting import wait_until
 __all__ = ["KEY", "URL", "Clock", "Received", "ScriptedOpsCore", "watched"]
 
 URL = "http://ops-core.test"
+_ENDS = "opscore_task_state"
 KEY = "k3y-that-nobody-may-see"
 
 
@@ -84,6 +85,17 @@ class ScriptedOpsCore:
         )
         assert self.states == list(states)
         return list(self.reports)
+
+    def wait_for_end(self, task_id: str) -> dict[str, Any]:
+        """Wait until the end of a task was accepted; return what was said with it, once."""
+
+        def ends() -> list[dict[str, Any]]:
+            told = [report["details"] for report in list(self.reports)]
+            return [d for d in told if d.get("opscore_task_id") == task_id and _ENDS in d]
+
+        wait_until(ends, message=f"the end of {task_id}")
+        (end,) = ends()
+        return end
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
         call = Received(

@@ -10,7 +10,15 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from opscore_middleware import AgentState, Failure, OpsCoreMiddleware, StateChange, track
+from opscore_middleware import (
+    AgentState,
+    Failure,
+    Integration,
+    OpsCoreMiddleware,
+    StateChange,
+    WorkUnit,
+    track,
+)
 from opscore_middleware.agent.track import Tracked
 from opscore_middleware.client import AsyncOpsCoreClient, OpsCoreClient
 from opscore_middleware.core.models import Agent, AgentStateView, Page, Transition
@@ -33,6 +41,17 @@ def sign(value: object) -> Failure | None:
     return Failure("OutOfInk", "dry")
 
 
+class Printing:
+    name = "printing"
+    module = "json"
+
+    def attach(self, open_unit: Callable[[str | None], WorkUnit]) -> None:
+        with open_unit("print") as unit:
+            assert_type(unit, WorkUnit)
+            unit.fail(Failure("OutOfInk", "dry"))
+
+
+printing: Integration = Printing()
 app = FastAPI()
 app.add_middleware(OpsCoreMiddleware)
 app.add_middleware(
@@ -44,6 +63,8 @@ app.add_middleware(
     redact=lambda details: None,
     on_transition=listen,
     on_cancel=lambda task_id: None,
+    report_results=lambda result: None,
+    integrations=["-mcp", printing],
     handle_signals=False,
     transport=lambda: httpx.HTTPTransport(),
 )

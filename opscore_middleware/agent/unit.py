@@ -1,0 +1,50 @@
+"""A piece of work that is tracked, from its begin to its end."""
+
+from __future__ import annotations
+
+from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.origin import CURRENT, Origin
+from opscore_middleware.agent.outcome import describe_unit, describe_unit_failure, is_failure
+from opscore_middleware.agent.runtime import only_runtime
+
+__all__ = ["Unit", "find_origin"]
+
+
+class Unit:
+    """One tracked piece of work of an origin.
+
+    Args:
+        origin: what it belongs to.
+        name: what it is called in the details of a failure.
+        alone: it takes its request over: of that, only units count from here on.
+    """
+
+    __slots__ = ("_name", "_origin", "_running", "_unit")
+
+    def __init__(self, origin: Origin, name: str | None, *, alone: bool = False) -> None:
+        self._origin = origin
+        self._name = name
+        self._unit = origin.take_over() if alone else origin.open_unit()
+        self._running = origin.runtime.cancellations.add(origin.task)
+
+    def end(self, exception: BaseException | None, failure: Failure | None = None) -> None:
+        """Close it; `failure` is how it failed by its own word, which goes before an exception."""
+        origin = self._origin
+        origin.runtime.cancellations.discard(self._running)
+        details = None
+        if failure is not None:
+            details = describe_unit_failure(failure, self._name)
+        elif exception is not None and is_failure(exception):
+            details = describe_unit(exception, self._name)
+        told = None if details is None else origin.runtime.hooks.redacted(details)
+        cut_off = exception is not None and told is None
+        origin.close_unit(self._unit, told, cut_off=cut_off)
+
+
+def find_origin() -> Origin | None:
+    """Return what the code that runs descends from, else the only agent of the process."""
+    origin = CURRENT.get(None)
+    if origin is None:
+        runtime = only_runtime()
+        return None if runtime is None else Origin(runtime)
+    return origin

@@ -1,0 +1,1 @@
+"""Agents on real frameworks, and what their integrations make of them."""

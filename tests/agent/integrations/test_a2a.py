@@ -1,0 +1,160 @@
+"""Agents on the A2A Python SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from a2a.server.agent_execution import AgentExecutor
+from a2a.server.request_handlers import DefaultRequestHandlerV2
+from a2a.server.routes.jsonrpc_routes import create_jsonrpc_routes
+from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
+from a2a.types import (
+    AgentCapabilities,
+    AgentCard,
+    AgentInterface,
+    Part,
+    Task,
+    TaskState,
+    TaskStatus,
+)
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from tests.agent.support import ScriptedOpsCore, watched
+
+LIFE = ["initializing", "idle"]
+Work = Callable[[TaskUpdater], Coroutine[Any, Any, None]]
+
+
+class Executor(AgentExecutor):
+    """Does what a test wants done."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    async def execute(self, context: Any, event_queue: Any) -> None:
+        status = TaskStatus(state=TaskState.TASK_STATE_SUBMITTED)
+        task = Task(id=context.task_id, context_id=context.context_id, status=status)
+        await event_queue.enqueue_event(task)
+        await self._work(TaskUpdater(event_queue, context.task_id, context.context_id))
+
+    async def cancel(self, context: Any, event_queue: Any) -> None:
+        raise NotImplementedError
+
+
+def a2a_agent(work: Work) -> Starlette:
+    card = AgentCard(
+        name="tested",
+        version="1",
+        capabilities=AgentCapabilities(streaming=True),
+        supported_interfaces=[AgentInterface(url="http://a/", protocol_binding="JSONRPC")],
+    )
+    handler = DefaultRequestHandlerV2(Executor(work), InMemoryTaskStore(), card)
+    return Starlette(routes=create_jsonrpc_routes(handler, "/"))
+
+
+def call(client: TestClient, method: str = "SendMessage", **configuration: Any) -> None:
+    message = {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": "draw"}]}
+    answer = client.post(
+        "/",
+        json={
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": method,
+            "params": {"message": message, "configuration": configuration},
+        },
+        headers={"A2A-Version": "1.0", "X-OpsCore-Task-Id": "t-1.1"},
+    )
+    assert answer.status_code == 200, answer.text
+
+
+async def completes(updater: TaskUpdater) -> None:
+    await updater.complete()
+
+
+async def fails(updater: TaskUpdater) -> None:
+    await updater.failed(updater.new_agent_message([Part(text="no ink")]))
+
+
+async def rejects(updater: TaskUpdater) -> None:
+    await updater.reject()
+
+
+async def raises(_updater: TaskUpdater) -> None:
+    raise ValueError("no ink")
+
+
+@pytest.mark.parametrize("method", ["SendMessage", "SendStreamingMessage"])
+def test_an_execution_is_one_stretch_of_work_and_ends_the_task(
+    method: str, ops_core: ScriptedOpsCore
+) -> None:
+    with TestClient(watched(a2a_agent(completes), ops_core)) as client:
+        call(client, method)
+        assert ops_core.wait_for_end("t-1.1")["opscore_task_state"] == "completed"
+    # The response may be a little longer in coming than the work, and the task's end with it.
+    states = [state for state, _ in itertools.groupby(ops_core.states)]
+    assert states == [*LIFE, "active", "idle", "draining", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("work", "kind", "message"),
+    [
+        (fails, "A2A TASK_STATE_FAILED", "no ink"),
+        (rejects, "A2A TASK_STATE_REJECTED", "no message given"),
+        (raises, "ValueError", "no ink"),
+    ],
+)
+@pytest.mark.parametrize("method", ["SendMessage", "SendStreamingMessage"])
+def test_an_execution_that_fails_is_one_failure_and_fails_the_task(
+    work: Work, kind: str, message: str, method: str, ops_core: ScriptedOpsCore
+) -> None:
+    with TestClient(watched(a2a_agent(work), ops_core)) as client:
+        call(client, method)
+        reports = ops_core.wait_for(*LIFE, "active", "error")
+    details = reports[-1]["details"]
+    assert details["error"] == {
+        "type": kind,
+        "message": message,
+        "where": "Executor.execute",
+    }
+    assert details["opscore_task_state"] == "failed"
+
+
+def test_work_that_goes_on_after_the_answer_counts_and_ends_the_task(
+    ops_core: ScriptedOpsCore,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def works(updater: TaskUpdater) -> None:
+        await updater.start_work()
+        await go_on.wait()
+        await updater.complete()
+
+    with TestClient(watched(a2a_agent(works), ops_core)) as client:
+        call(client, returnImmediately=True)
+        assert ops_core.wait_for(*LIFE, "active")
+        assert client.portal is not None
+        client.portal.call(go_on.set)
+        reports = ops_core.wait_for(*LIFE, "active", "idle")
+    assert reports[-1]["details"]["opscore_task_state"] == "completed"
+
+
+def test_switched_off_it_counts_by_its_requests(ops_core: ScriptedOpsCore) -> None:
+    go_on = asyncio.Event()
+
+    async def works(updater: TaskUpdater) -> None:
+        await updater.start_work()
+        await go_on.wait()
+        await updater.complete()
+
+    agent = watched(a2a_agent(works), ops_core, integrations=["-a2a"])
+    with TestClient(agent) as client:
+        call(client, returnImmediately=True)
+        ops_core.wait_for(*LIFE, "active", "idle")
+        assert client.portal is not None
+        client.portal.call(go_on.set)
+    assert ops_core.states == [*LIFE, "active", "idle", "draining", "finished"]
