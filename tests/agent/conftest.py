@@ -32,9 +32,7 @@ def _no_reporter_outlives_its_test() -> Iterator[None]:
     yield
     if reporters():
         gc.collect()  # an app is a ring of references; its middleware goes with it
-        wait_until(
-            lambda: not reporters(), timeout=2, message="the reporter threads of this test to end"
-        )
+        wait_until(lambda: not reporters(), message="the reporter threads of this test to end")
 
 
 @pytest.fixture

@@ -26,10 +26,12 @@ __all__ = ["REQUESTS", "Doing", "Trace", "Witness", "live_in_process", "live_und
 Trace = list[str]
 """States as Ops-Core was told them, with what else was seen meanwhile in parentheses."""
 
-PATIENCE: Final = 3.0
+PATIENCE: Final = 5.0
 """Seconds in which a report must come; its absence is noticed after them."""
 LAST: Final = 0.5
 """The same once the process has ended: whatever it sent is on its way or here."""
+ANSWERED: Final = 2.0
+"""The same for the answer to a request that goes on behind it."""
 
 
 class Witness:
@@ -72,7 +74,7 @@ class Doing:
         self._answered.set()
 
     def answered(self) -> Trace:
-        return ["(answered)"] if self._answered.wait(LAST) else ["(not answered)"]
+        return ["(answered)"] if self._answered.wait(ANSWERED) else ["(not answered)"]
 
     def ends(self) -> None:
         self._thread.join()
