@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from opscore_middleware.errors import InvalidCursor
 
-__all__ = ["encode", "event_id", "moment_and_id", "name_and_id"]
+__all__ = ["encode", "event_id", "moment_and_id", "name_and_id", "text"]
 
 
 def encode(position: Any) -> str:
@@ -29,6 +29,16 @@ def _bad_cursor(cursor: str) -> NoReturn:
         f"Cursor {cursor!r} is not one that this list handed out; start again without it.",
         cursor=cursor,
     )
+
+
+def text(cursor: str | None) -> str | None:
+    """Read a cursor of a list by id. Raises `InvalidCursor`."""
+    if cursor is None:
+        return None
+    match _decode(cursor):
+        case str(position):
+            return position
+    _bad_cursor(cursor)
 
 
 def name_and_id(cursor: str | None) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ __all__ = [
     "Stopped",
     "StoredWorkflow",
     "Word",
+    "answering",
 ]
 
 
@@ -115,6 +116,14 @@ class Creation(NamedTuple):
     fingerprint: str
     until: int
     answer: Callable[[Any], str]
+
+
+def answering(creation: Creation | None, view: Callable[[Any], Any]) -> Creation | None:
+    """Return the creation whose `answer` is handed what `view` makes of a verb's result."""
+    if creation is None:
+        return None
+    answer = creation.answer
+    return creation._replace(answer=lambda result: answer(view(result)))
 
 
 class Repeated(Exception):

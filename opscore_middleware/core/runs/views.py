@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from opscore_middleware.core.clock import from_micros
 from opscore_middleware.core.models import Name, Query, Utc, Wire
-from opscore_middleware.core.runs.records import StoredWorkflow
+from opscore_middleware.core.runs.records import Run, StoredWorkflow
 from opscore_middleware.core.runs.tasks import Route, Task, TaskState
 from opscore_middleware.core.sessions import Session
 
@@ -28,6 +29,7 @@ __all__ = [
     "WorkflowView",
     "as_task",
     "as_workflow",
+    "counted",
 ]
 
 
@@ -200,6 +202,17 @@ def as_task(task: Task, *, workflow_id: str | None = None) -> TaskView:
         route=task.route,
         inferred=task.inferred,
     )
+
+
+def counted(run: Run) -> dict[TaskState, int]:
+    """Count a run's tasks by state; one with `forEach` counts as its items, once it has any."""
+    spread = {task.node for task in run.tasks.values() if task.item is not None}
+    found = Counter(
+        task.state
+        for task in run.tasks.values()
+        if task.item is not None or task.node not in spread
+    )
+    return {state: found[state] for state in TaskState}
 
 
 def _value(text: str | None) -> Any:

@@ -1,0 +1,111 @@
+"""What a task is given: its parameters, its items, and whether it is done at all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from opscore_middleware.core.runs.plans import Node
+from opscore_middleware.core.runs.steps.draft import Draft
+from opscore_middleware.core.runs.tasks import Task, TaskState
+from opscore_middleware.core.workflows.expressions import condition, items, render
+from opscore_middleware.errors import ExpressionFailed
+
+__all__ = [
+    "as_json",
+    "as_known_json",
+    "context_of",
+    "is_wanted",
+    "items_of",
+    "parameters_of",
+    "result_of",
+]
+
+
+def as_json(value: Any) -> str:
+    """Return a value as JSON that every store can keep. Raises `ValueError` for NaN."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def as_known_json(value: Any) -> str:
+    """Return a value as JSON; numbers that JSON does not know become texts."""
+    try:
+        return as_json(value)
+    except ValueError:
+        return as_json(json.loads(json.dumps(value), parse_constant=str))
+
+
+def is_wanted(draft: Draft, node: Node, context: dict[str, Any]) -> bool:
+    """Tell whether a node's `when` lets it be done. Raises `ExpressionFailed`."""
+    when = node.definition.when
+    return when is None or condition(when, context, expressions=draft.rules.expressions)
+
+
+def items_of(draft: Draft, node: Node, context: dict[str, Any]) -> list[Any] | None:
+    """Return what a node is done for, None where it is done once. Raises `ExpressionFailed`."""
+    for_each = node.definition.for_each
+    if for_each is None:
+        return None
+    return items(for_each, context, expressions=draft.rules.expressions)
+
+
+def parameters_of(
+    draft: Draft, node: Node, context: dict[str, Any], *, item: Any = None, index: int | None = None
+) -> str:
+    """Return a node's parameters, filled in, as JSON. Raises `ExpressionFailed`.
+
+    Where nothing comes before a node and it names no parameters, the session's payload is them.
+    """
+    if node.parameters is not None:
+        is_first = not node.definition.parameters and not node.predecessors
+        if is_first and not node.stands_in_for and draft.run.initial_payload is not None:
+            return draft.run.initial_payload
+        return node.parameters
+    filled = render(
+        node.definition.parameters,
+        context,
+        expressions=draft.rules.expressions,
+        item=item,
+        index=index,
+    )
+    try:
+        return as_json(filled)
+    except ValueError as error:
+        raise ExpressionFailed(
+            f"The parameters of task {node.name!r} came to what JSON cannot say: {error}.",
+            task=node.name,
+        ) from None
+
+
+def context_of(draft: Draft, node: Node) -> dict[str, Any]:
+    """Return what a node's expressions are asked of, as far as they name it."""
+    if (
+        node.parameters is not None
+        and node.definition.when is None
+        and not node.definition.for_each
+    ):
+        return {}
+    payload = draft.run.initial_payload
+    return {
+        "initialPayload": None if payload is None else json.loads(payload),
+        "tasks": {name: _seen(draft, name) for name in node.named},
+    }
+
+
+def result_of(draft: Draft, name: str) -> str | None:
+    """Return what a node came to, as JSON: where it failed, what its fallback did."""
+    row: Task = draft.row(name)
+    while row.state is TaskState.FAILED:
+        fallback = draft.node(row.node).fallback
+        if fallback is None:
+            return None
+        row = draft.row(fallback)
+    return row.result
+
+
+def _seen(draft: Draft, name: str) -> dict[str, Any]:
+    result = result_of(draft, name)
+    return {
+        "result": None if result is None else json.loads(result),
+        "state": draft.row(name).state.value,
+    }

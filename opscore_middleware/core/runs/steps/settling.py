@@ -1,0 +1,284 @@
+"""What follows of itself from what has come about: who may begin, what is skipped, what is over.
+
+A settled run has nothing more to come of itself but what its tasks that are `ready`, `dispatched`
+or `running` bring; without any, it is over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any, Final
+
+from opscore_middleware.core.clock import to_micros
+from opscore_middleware.core.runs.plans import Node
+from opscore_middleware.core.runs.steps.draft import LIVE, Draft
+from opscore_middleware.core.runs.steps.filling import (
+    as_json,
+    context_of,
+    is_wanted,
+    items_of,
+    parameters_of,
+    result_of,
+)
+from opscore_middleware.core.runs.tasks import ENDED, OPEN, Task, TaskState
+from opscore_middleware.core.sessions import SessionState
+from opscore_middleware.errors import ExpressionFailed
+
+__all__ = ["MAX_ITEMS", "Standing", "cancelled", "made_ready", "settle", "standing"]
+
+MAX_ITEMS: Final = 10_000
+"""How many items a `forEach` may find."""
+
+
+class Standing(Enum):
+    """What a node's state means for those that wait for it."""
+
+    PENDING = "pending"
+    WELL = "well"
+    FATAL = "fatal"
+
+
+def settle(draft: Draft, names: Iterable[str]) -> None:
+    """Do all that follows, now that these nodes, or items of theirs, have changed."""
+    if draft.is_over:
+        return
+    fresh = list(names)
+    todo = deque(fresh)
+    place = 0
+    while todo:
+        name = todo.popleft()
+        place += 1
+        row = was = draft.row(name)
+        if row.state is TaskState.WAITING:
+            row = _begin(draft, draft.node(name), row)
+        elif row.state is TaskState.RUNNING:
+            row = _gathered(draft, draft.node(name), row)
+        if row.state not in ENDED or (row is was and place > len(fresh)):
+            continue
+        doomed = _doomed(draft, name)
+        if doomed is not None:
+            _fail(draft, doomed)
+            return
+        todo.extend(_affected(draft, name))
+    if not any(task.state in LIVE for task in draft.tasks.values()):
+        _conclude(draft)
+
+
+def standing(draft: Draft, name: str) -> Standing:
+    """Tell what a node means for those that wait for it.
+
+    Where it failed, what stands is its fallback's; a fallback that was skipped changes nothing.
+    """
+    row = draft.row(name)
+    if row.state in (TaskState.COMPLETED, TaskState.SKIPPED):
+        return Standing.WELL
+    if row.state not in ENDED:
+        return Standing.PENDING
+    node = draft.node(name)
+    alone = Standing.WELL if node.goes_on else Standing.FATAL
+    if row.state is TaskState.CANCELLED or node.fallback is None:
+        return alone
+    if draft.row(node.fallback).state is TaskState.SKIPPED:
+        return alone
+    return standing(draft, node.fallback)
+
+
+def made_ready(draft: Draft, task: Task, *, at: int, **values: Any) -> Task:
+    """Have a task that may be claimed from a time on; its time to be over begins with that."""
+    close_by = at + draft.node(task.node).schedule_to_close
+    return draft.change(
+        task,
+        state=TaskState.READY,
+        ready_at=at,
+        close_by=close_by,
+        # Nobody is to look at what is paused.
+        deadline_at=None if draft.is_paused else close_by,
+        **values,
+    )
+
+
+def cancelled(draft: Draft, task: Task) -> Task:
+    """Have a task that is not to be done any more; who works on it is told so."""
+    return draft.change(
+        task,
+        state=TaskState.CANCELLED,
+        ready_at=None,
+        deadline_at=None,
+        ended_at=draft.now,
+        stopped=task.state in OPEN and task.agent_id is not None,
+    )
+
+
+# --- one node ------------------------------------------------------------------------------------
+
+
+def _begin(draft: Draft, node: Node, row: Task) -> Task:
+    """Begin a node where everything that it waits for has come about."""
+    if any(standing(draft, name) is not Standing.WELL for name in node.predecessors):
+        return row
+    if node.stands_in_for:
+        states = [draft.row(name).state for name in node.stands_in_for]
+        if not all(state in ENDED for state in states):
+            return row
+        if TaskState.FAILED not in states:
+            return _ended(draft, row, TaskState.SKIPPED)
+    try:
+        context = context_of(draft, node)
+        if not is_wanted(draft, node, context):
+            return _ended(draft, row, TaskState.SKIPPED)
+        found = items_of(draft, node, context)
+        if found is not None:
+            return _spread(draft, node, row, found, context)
+        parameters = parameters_of(draft, node, context)
+    except ExpressionFailed as error:
+        return _refused(draft, row, error)
+    return made_ready(draft, row, at=_when(draft, node), parameters=parameters)
+
+
+def _when(draft: Draft, node: Node) -> int:
+    task = node.definition
+    at = draft.starts_at + (task.delay or 0)
+    return at if task.run_at is None else max(at, to_micros(task.run_at))
+
+
+def _spread(draft: Draft, node: Node, row: Task, found: list[Any], context: dict[str, Any]) -> Task:
+    if len(found) > MAX_ITEMS:
+        raise ExpressionFailed(
+            f"forEach {node.definition.for_each!r} gives {len(found):,} items; at most "
+            f"{MAX_ITEMS:,} are taken. Give a task several of them at a time.",
+            task=node.name,
+        )
+    # All are filled in before the first one is made: either all items can be given out, or none.
+    given = [
+        parameters_of(draft, node, context, item=item, index=index)
+        for index, item in enumerate(found)
+    ]
+    if not given:
+        return _ended(draft, row, TaskState.COMPLETED, result="[]")
+    at = _when(draft, node)
+    for index, parameters in enumerate(given):
+        item = row._replace(task_id=f"{row.task_id}-{index}", item=index, created_at=draft.now)
+        made_ready(draft, item, at=at, parameters=parameters)
+    return draft.change(row, state=TaskState.RUNNING, started_at=draft.now)
+
+
+def _gathered(draft: Draft, node: Node, row: Task) -> Task:
+    """End a node whose items have ended, or one of which has failed for it."""
+    items = draft.items(node.name)
+    if not items:
+        return row
+    if not node.goes_on:
+        broken = next(
+            (i for i in items if i.state in (TaskState.FAILED, TaskState.CANCELLED)), None
+        )
+        if broken is not None:
+            for item in items:
+                if item.state not in ENDED:
+                    cancelled(draft, item)
+            error = broken.error or as_json(
+                {"type": "ItemCancelled", "message": f"Item {broken.item} was cancelled."}
+            )
+            return _ended(draft, row, TaskState.FAILED, error=error)
+    if any(item.state not in ENDED for item in items):
+        return row
+    result = f"[{','.join(item.result or 'null' for item in items)}]"
+    return _ended(draft, row, TaskState.COMPLETED, result=result)
+
+
+def _refused(draft: Draft, row: Task, error: ExpressionFailed) -> Task:
+    told = as_json({"type": "ExpressionFailed", "message": error.message})
+    return _ended(draft, row, TaskState.FAILED, error=told)
+
+
+def _ended(
+    draft: Draft,
+    row: Task,
+    state: TaskState,
+    *,
+    result: str | None = None,
+    error: str | None = None,
+) -> Task:
+    return draft.change(
+        row,
+        state=state,
+        result=result,
+        error=error,
+        ready_at=None,
+        deadline_at=None,
+        ended_at=draft.now,
+    )
+
+
+# --- what it means for others --------------------------------------------------------------------
+
+
+def _affected(draft: Draft, name: str) -> list[str]:
+    """Return the nodes to look at once a node has ended."""
+    found: list[str] = []
+    todo = [name]
+    while todo:
+        node = draft.node(todo.pop())
+        found += node.successors
+        if node.fallback is not None:
+            found.append(node.fallback)
+        # Who waits for a task waits for those that stand in for it.
+        todo += [one for one in node.stands_in_for if draft.row(one).state is TaskState.FAILED]
+    return found
+
+
+def _doomed(draft: Draft, name: str) -> str | None:
+    """Return the node for which the session fails, now that this one has ended."""
+    node = draft.node(name)
+    if not node.stands_in_for:
+        return name if standing(draft, name) is Standing.FATAL else None
+    for one in node.stands_in_for:
+        if draft.row(one).state is TaskState.FAILED:
+            doomed = _doomed(draft, one)
+            if doomed is not None:
+                return doomed
+    return None
+
+
+def _fail(draft: Draft, name: str) -> None:
+    """End the session for a node; what has not ended is cancelled."""
+    for task in list(draft.tasks.values()):
+        if task.state not in ENDED:
+            cancelled(draft, task)
+    draft.turn(SessionState.FAILED, error=_reason(draft, name))
+
+
+def _reason(draft: Draft, name: str) -> str:
+    row = draft.row(name)
+    node = draft.node(name)
+    while row.state is TaskState.FAILED and node.fallback is not None:
+        behind = draft.row(node.fallback)
+        if behind.state not in (TaskState.FAILED, TaskState.CANCELLED):
+            break
+        row, node = behind, draft.node(node.fallback)
+    how = "failed" if row.state is TaskState.FAILED else "was cancelled"
+    head = as_json(
+        {
+            "type": "TaskFailed" if row.state is TaskState.FAILED else "TaskCancelled",
+            "message": f"Task {row.node!r} {how}.",
+            "taskId": row.task_id,
+            "node": row.node,
+        }
+    )
+    return f'{head[:-1]},"cause":{row.error or "null"}}}'
+
+
+def _conclude(draft: Draft) -> None:
+    """End the session: nothing is left that anything could come of."""
+    doomed = next((row.node for row in draft.rows() if _doomed(draft, row.node)), None)
+    if doomed is not None:
+        _fail(draft, _doomed(draft, doomed) or doomed)
+        return
+    for row in draft.rows():
+        if row.state is TaskState.WAITING:
+            _ended(draft, row, TaskState.SKIPPED)
+    pairs = [
+        f"{node.key}:{result_of(draft, name) or 'null'}" for name, node in draft.plan.nodes.items()
+    ]
+    draft.turn(SessionState.COMPLETED, result=f"{{{','.join(pairs)}}}")
