@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 
 from opscore_middleware.core import cursors
-from opscore_middleware.core.clock import Clock, from_micros, system_clock, to_micros
+from opscore_middleware.core.clock import Clock, system_clock
 from opscore_middleware.core.doubt import Doubt, consider, trusted
 from opscore_middleware.core.fleet import Fleet, fleet_from
 from opscore_middleware.core.lifecycle import (
@@ -31,31 +31,25 @@ from opscore_middleware.core.models import (
     StateReport,
     Transition,
 )
+from opscore_middleware.core.opscore_sessions import Sessions
 from opscore_middleware.core.records import AgentRecord, Once, ReportOutcome
 from opscore_middleware.core.refusals import (
     CANDIDATES,
     deregistered_agent,
     unknown_agent,
-    unknown_session,
 )
-from opscore_middleware.core.sessions import (
-    Session,
-    SessionChange,
-    SessionQuery,
-    SessionStart,
-    SessionState,
-    changed,
-)
+from opscore_middleware.core.runs.records import Creation, answering
+from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.core.states import AgentState
-from opscore_middleware.core.store import Store
+from opscore_middleware.core.store import Registered, Store
 from opscore_middleware.core.tally import Tally
 from opscore_middleware.core.watch import EventId, WatchedState
-from opscore_middleware.errors import AgentNotFound, NotReady, SessionExists
+from opscore_middleware.errors import AgentNotFound, NotReady
 
 __all__ = ["OpsCore"]
 
 
-class OpsCore:
+class OpsCore(Sessions):
     """Tracks the state of agents in a store.
 
     Args:
@@ -67,8 +61,7 @@ class OpsCore:
     def __init__(
         self, store: Store, *, clock: Clock = system_clock, extra_states: Collection[str] = ()
     ) -> None:
-        self.store = store
-        self._clock = clock
+        super().__init__(store, clock)
         self._extra_states = check_extra_states(extra_states)
         self._mark: Watermark | None = None
         self._heard: Watermark | None = None
@@ -87,6 +80,11 @@ class OpsCore:
         self._heard, self._mark = heard, trusted(self.doubt, heard)
         self._ticked_at = now
         self.tally.look(now)
+
+    @property
+    def mark(self) -> Watermark | None:
+        """Since when, and until when, agents were listened to; None before the first look."""
+        return self._mark
 
     async def _considered(self, heard: Watermark) -> Doubt | None:
         before = self._heard if self.doubt is None else self.doubt.mark
@@ -109,21 +107,41 @@ class OpsCore:
 
     # --- agents ----------------------------------------------------------------------------------
 
-    async def register(self, registration: Registration) -> tuple[Agent, bool]:
+    async def register(
+        self,
+        registration: Registration,
+        *,
+        route: Route | None = None,
+        creation: Creation | None = None,
+    ) -> tuple[Agent, bool]:
         """Make an agent known; the same name gets the same id again.
 
-        Returns the agent and whether it was new.
+        Returns the agent and whether it was new. `route` is the way to it that is known to work.
+        With `creation`, raises as `core.runs.store.RunStore` says; what is answered is handed this
+        verb's result.
         """
+
+        def answer(registered: Registered) -> tuple[Agent, bool]:
+            return agent_from_record(registered.agent, self._mark), registered.created
+
         registered = await self.store.register(
-            registration, new_id=str(uuid.uuid4()), now=self._clock()
+            registration,
+            new_id=str(uuid.uuid4()),
+            now=self._clock(),
+            route=route,
+            creation=answering(creation, answer),
         )
         assert registered is not None  # noqa: S101 - only `once` makes it so
-        return agent_from_record(registered.agent, self._mark), registered.created
+        return answer(registered)
 
     async def register_once(self, registration: Registration, once: Once | None) -> bool:
-        """Register as told by a message that may come twice; False when it had come before."""
+        """Register as told by AgentKit, maybe twice; False when it had been told before."""
         registered = await self.store.register(
-            registration, new_id=str(uuid.uuid4()), now=self._clock(), once=once
+            registration,
+            new_id=str(uuid.uuid4()),
+            now=self._clock(),
+            route=Route.AGENTKIT,
+            once=once,
         )
         return registered is not None
 
@@ -309,68 +327,6 @@ class OpsCore:
         Returns how many were forgotten, at most `limit`; so many mean that there may be more.
         """
         return await self.store.prune_history(before=self._clock() - keep, limit=limit)
-
-    # --- sessions --------------------------------------------------------------------------------
-
-    async def start_session(self, start: SessionStart) -> tuple[Session, bool]:
-        """Start a session of an agent.
-
-        Returns the session and whether it is new: starting one again under its id, for the same
-        agent and workflow, returns it as it is. Raises `SessionExists` where the id belongs to
-        another, `AgentNotFound` or `AgentDeregistered`.
-        """
-        now = from_micros(self._clock())
-        new = Session(
-            session_id=start.session_id or str(uuid.uuid4()),
-            agent_id=start.agent_id,
-            workflow_id=start.workflow_id,
-            state=SessionState.STARTED,
-            metadata=start.metadata,
-            created_at=now,
-            updated_at=now,
-        )
-        kept, created = await self.store.start_session(new)
-        if (kept.agent_id, kept.workflow_id) != (new.agent_id, new.workflow_id):
-            raise SessionExists(
-                f"Session {new.session_id!r} exists already, for agent {kept.agent_id!r} and "
-                f"workflow {kept.workflow_id!r}; leave sessionId out to get a new one.",
-                session_id=new.session_id,
-            )
-        return kept, created
-
-    async def update_session(self, session_id: str, change: SessionChange) -> Session:
-        """Change a session; a terminal state ends it for good.
-
-        Raises `SessionNotFound` or `SessionEnded`.
-        """
-        now = from_micros(self._clock())
-        session = await self.store.update_session(session_id, lambda s: changed(s, change, now))
-        if session is None:
-            raise unknown_session(session_id)
-        return session
-
-    async def session(self, session_id: str) -> Session:
-        """Return one session. Raises `SessionNotFound`."""
-        session = await self.store.get_session(session_id)
-        if session is None:
-            raise unknown_session(session_id)
-        return session
-
-    async def sessions(self, query: SessionQuery | None = None) -> Page[Session]:
-        """List sessions, newest first. Raises `InvalidCursor`."""
-        query = query or SessionQuery()
-        found = await self.store.list_sessions(
-            agent_id=query.agent_id,
-            state=query.state,
-            after=cursors.moment_and_id(query.cursor),
-            limit=query.limit + 1,
-        )
-        items = list(found[: query.limit])
-        if len(found) <= query.limit:
-            return Page(items=items)
-        last = items[-1]
-        position = [to_micros(last.created_at), last.session_id]
-        return Page(items=items, next_cursor=cursors.encode(position))
 
     async def _record(self, agent_id: str) -> AgentRecord:
         record = await self.store.get_agent(agent_id)

@@ -12,6 +12,7 @@ from opscore_middleware.agentkit import AsyncAgentKit, missing
 from opscore_middleware.core.clock import from_micros
 from opscore_middleware.core.doubt import Doubt
 from opscore_middleware.core.opscore import OpsCore
+from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.errors import OpsCoreError
 from opscore_middleware.server.logs import get_logger
 
@@ -123,7 +124,7 @@ class _Reconciliation:
             if await self._opscore.is_known(agent_id):
                 self._known.add(agent_id)
         for registration in missing(listed, self._known):
-            agent, _ = await self._opscore.register(registration)
+            agent, _ = await self._opscore.register(registration, route=Route.AGENTKIT)
             self._known.add(agent.agent_id)
             log.info("agent_reconciled", agent_id=agent.agent_id, agent_name=agent.agent_name)
         # Spread, so that replicas do not ask as one.
