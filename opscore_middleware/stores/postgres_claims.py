@@ -10,13 +10,14 @@ import asyncpg
 
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.runs.availability import is_available
-from opscore_middleware.core.runs.matching import Match, Slot, Waiting, match
+from opscore_middleware.core.runs.matching import Slot, Waiting, match
 from opscore_middleware.core.runs.records import Claim, Endpoint
+from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.stores.postgres_connections import Connection, Connections
 from opscore_middleware.stores.postgres_endpoints import URL, endpoint_of
 from opscore_middleware.stores.postgres_locks import CLAIMS
 from opscore_middleware.stores.postgres_reports import HURRY
-from opscore_middleware.stores.postgres_tasks import FIELDS, IS_OPEN, RUNS, task_of
+from opscore_middleware.stores.postgres_tasks import BY_KEYS, FIELDS, IS_OPEN, RUNS, task_of
 from opscore_middleware.stores.rows import NO_INSTANCE, PRESENT, instance_record
 
 __all__ = ["Moment", "claim"]
@@ -102,20 +103,25 @@ class _Choosing:
     async def claim(self, lock: str) -> _Attempt:
         await self._connection.execute(_TAKE_TURN)
         free = await self._free()
-        sessions: dict[int, int] = {}
-        waiting: list[Waiting] = []
-        for session_key, *fields in await self._waiting(free):
-            task = Waiting(*fields)
-            sessions[task.task_key] = session_key
-            waiting.append(task)
-        matches = match(waiting, free, limit=self._limit)
+        waiting = {row["task_key"]: row for row in await self._waiting(free)}
+        matches = match((Waiting(*row[2:]) for row in waiting.values()), free, limit=self._limit)
         if not matches:
             return _Attempt([], 0, set())
-        wanted = {sessions[task.task_key] for task, _ in matches}
-        locked = {row[0] for row in await self._connection.fetch(lock, list(wanted))}
-        matches = [m for m in matches if sessions[m.task.task_key] in locked]
-        claims = await self._give(matches, free) if matches else []
-        return _Attempt(claims, len(wanted - locked) + len(matches) - len(claims), wanted - locked)
+        wanted = {waiting[m.task.task_key]["session_key"] for m in matches}
+        rows = await self._connection.fetch(lock, list(wanted))
+        locked = {row["session_key"]: row["state"] for row in rows}
+        chosen = {
+            row["task_id"]: (row["session_key"], free[slot])
+            for task, slot in matches
+            if (row := waiting[task.task_key])["session_key"] in locked
+        }
+        claims = await self._give(chosen) if chosen else []
+        begun = {chosen[claim.task.task_id][0] for claim in claims}
+        new = [key for key in begun if locked[key] == SessionState.STARTED]
+        if new:
+            await self._connection.execute(_BEGIN, new, self._moment.kept)
+        passed = wanted - locked.keys()
+        return _Attempt(claims, len(passed) + len(chosen) - len(claims), passed)
 
     async def _free(self) -> dict[Slot, Endpoint]:
         """Return the slots of available instances that hold no attempt, and where those are."""
@@ -148,21 +154,20 @@ class _Choosing:
             _WAITING, *zip(*queues, strict=True), now, self._limit, list(self._passed)
         )
 
-    async def _give(self, matches: Sequence[Match], free: Mapping[Slot, Endpoint]) -> list[Claim]:
-        endpoints = {task.task_key: free[slot] for task, slot in matches}
+    async def _give(self, chosen: Mapping[str, tuple[int, Endpoint]]) -> list[Claim]:
         columns = zip(
             *(
-                (task_key, endpoint.agent_id, endpoint.instance_id, endpoint.preferred)
-                for task_key, endpoint in endpoints.items()
+                (task_id, endpoint.agent_id, endpoint.instance_id, endpoint.preferred)
+                for task_id, (_, endpoint) in chosen.items()
             ),
             strict=True,
         )
         rows = await self._connection.fetch(_GIVE, *columns, self._moment.kept)
-        given = {row["task_key"]: row for row in rows}
+        given = {row["task_id"]: row for row in rows}
         return [
-            Claim(task_of(given[task_key]), endpoint, given[task_key]["workflow_id"])
-            for task_key, endpoint in endpoints.items()
-            if task_key in given
+            Claim(task_of(given[task_id]), endpoint, given[task_id]["workflow_id"])
+            for task_id, (_, endpoint) in chosen.items()
+            if task_id in given
         ]
 
 
@@ -182,10 +187,12 @@ _QUEUES: Final = """
 # that makes one has stopped.
 _TAKE_TURN: Final = f"""
     {HURRY};
+    {BY_KEYS};
     SELECT pg_advisory_xact_lock({CLAIMS});
     SET LOCAL lock_timeout = '250ms'"""
 
-# Reports without an instance count as one, which real instances supersede.
+# Reports without an instance count as one, which real instances supersede. The offset keeps the
+# server from looking through all attempts of an agent for each of its instances.
 _FREE: Final = f"""
     SELECT a.agent_id, a.route, {URL}, i.instance_id, i.state,
            CASE WHEN i.state = 'error' THEN i.details END AS details, i.timestamp, i.sequence,
@@ -205,13 +212,14 @@ _FREE: Final = f"""
             AND i.state <> 'UNKNOWN' AND {PRESENT}))
       AND NOT EXISTS (
           SELECT FROM opscore.tasks AS t
-          WHERE {IS_OPEN} AND t.agent_id = a.agent_id AND t.instance_id = i.instance_id)
+          WHERE {IS_OPEN} AND t.agent_id = a.agent_id AND t.instance_id = i.instance_id
+          OFFSET 0)
     """  # noqa: S608 - made of constants
 
 _WAITING: Final = f"""
     SELECT first.* FROM unnest($1::text[], $2::bigint[]) AS queues (queue, slots)
     CROSS JOIN LATERAL (
-        SELECT t.session_key, t.task_key, t.pinned, t.capability, t.priority, t.ready_at,
+        SELECT t.task_id, t.session_key, t.task_key, t.pinned, t.capability, t.priority, t.ready_at,
                t.created_at, own.agent_id
         FROM opscore.tasks AS t
         JOIN opscore.sessions AS s ON s.session_key = t.session_key
@@ -222,12 +230,13 @@ _WAITING: Final = f"""
         LIMIT least(queues.slots, $4)) AS first"""  # noqa: S608 - made of constants
 
 _LOCK: Final = f"""
-    SELECT s.session_key FROM opscore.sessions AS s
+    SELECT s.session_key, s.state FROM opscore.sessions AS s
     WHERE s.session_key = ANY($1::bigint[]) AND {RUNS}
     ORDER BY s.session_key FOR UPDATE"""  # noqa: S608 - made of constants
 _LOCK_AT_ONCE: Final = f"{_LOCK} SKIP LOCKED"
 
-# The slots' rows in the order of their keys, as whoever notes what was stopped has them.
+# The slots' rows in the order of their keys, as whoever notes what was stopped has them. A state
+# that is one of two lets no index of what is ready take the place of that of the keys.
 _GIVE: Final = f"""
     WITH given AS (
         UPDATE opscore.tasks AS t SET
@@ -240,19 +249,20 @@ _GIVE: Final = f"""
             stopped = false,
             dispatched_at = $5,
             deadline_at = least($5 + t.start_within, t.close_by)
-        FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[])
-            AS chosen (task_key, agent_id, instance_id, route)
-        WHERE t.task_key = chosen.task_key AND t.state = 'ready'
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
+            AS chosen (task_id, agent_id, instance_id, route)
+        WHERE t.task_id = chosen.task_id AND t.state IN ('ready', '')
         RETURNING t.*
-    ), begun AS (
-        UPDATE opscore.sessions SET state = 'running', updated_at = $5
-        WHERE state = 'started' AND session_key IN (SELECT session_key FROM given)
     ), noted AS (
         INSERT INTO opscore.slots (agent_id, instance_id, given_at)
         SELECT agent_id, instance_id, $5 FROM given ORDER BY agent_id, instance_id
         ON CONFLICT (agent_id, instance_id) DO UPDATE SET
             given_at = excluded.given_at, stopped = NULL, stopped_at = NULL
     )
-    SELECT {FIELDS}, t.task_key, s.workflow_id
+    SELECT {FIELDS}, s.workflow_id
     FROM given AS t JOIN opscore.sessions AS s ON s.session_key = t.session_key
     """  # noqa: S608 - made of constants
+
+_BEGIN: Final = """
+    UPDATE opscore.sessions SET state = 'running', updated_at = $2
+    WHERE session_key = ANY($1::bigint[])"""

@@ -14,6 +14,7 @@ from opscore_middleware.stores.fleet_sql import POSTGRES, lost
 from opscore_middleware.stores.postgres_connections import Connection
 
 __all__ = [
+    "BY_KEYS",
     "FIELDS",
     "IS_OPEN",
     "RUNS",
@@ -207,8 +208,21 @@ TASK: Final = f"""
 IS_OPEN: Final = f"(t.state IN ({_list(OPEN)}) AND t.agent_id IS NOT NULL)"
 """Says of a task `t` that an attempt of it is out; in the words of the index."""
 
-RUNS: Final = "(s.state IN ('started', 'running') AND s.workflow_key IS NOT NULL)"
-"""Says of a session `s` that its tasks may be given out."""
+RUNS: Final = (
+    "(s.state NOT IN ('paused', 'completed', 'failed', 'cancelled') AND s.workflow_key IS NOT NULL)"
+)
+"""Says of a session `s` that its tasks may be given out; in words that no index invites to use."""
+
+BY_KEYS: Final = """
+    SET LOCAL enable_seqscan = off;
+    SET LOCAL enable_hashjoin = off;
+    SET LOCAL enable_mergejoin = off;
+    SET LOCAL jit = off"""
+"""Has the rows of a transaction's statements looked for one by one, in the indexes of their keys.
+
+How many tasks are ready or open changes within seconds, from none to a hundred thousand; what the
+server last counted is wrong by then, and would let it choose to read them all.
+"""
 
 _UNENDED: Final = "t.state IN ('waiting', 'ready', 'dispatched', 'running')"
 _BY_ID: Final = "FROM opscore.sessions WHERE session_id"

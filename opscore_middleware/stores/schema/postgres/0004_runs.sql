@@ -21,12 +21,13 @@ CREATE INDEX agents_by_capability ON opscore.agents USING gin ((capabilities::js
 
 -- The tasks of all sessions. Only who holds the lock on a session's row writes its tasks, so none of
 -- their rows is ever waited for, and the session need not be looked for again with each of them.
--- `queue` is what a ready task waits for: one agent, or any with a capability.
+-- `task_key` says in which order they were made. `queue` is what a ready task waits for: one agent,
+-- or any with a capability.
 -- Nearly every change moves a row from one partial index to another, and so leaves an old version
 -- behind in all of them: those are cleared away early.
 CREATE TABLE opscore.tasks (
-    task_key         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    task_id          text COLLATE "C" NOT NULL UNIQUE,
+    task_id          text COLLATE "C" PRIMARY KEY,
+    task_key         bigint GENERATED ALWAYS AS IDENTITY,
     session_key      bigint NOT NULL,
     node             text NOT NULL,
     item             bigint,
