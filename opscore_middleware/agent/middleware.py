@@ -19,6 +19,7 @@ from opscore_middleware.agent.origin import CURRENT
 from opscore_middleware.agent.request import WatchedRequest
 from opscore_middleware.agent.runtime import AgentRuntime
 from opscore_middleware.agent.settings import Settings, WebSockets
+from opscore_middleware.agent.tracing import watch_spans
 from opscore_middleware.agent.websocket import WatchedWebSocket
 from opscore_middleware.agent.work import Kind, Rules
 from opscore_middleware.core.states import AgentState
@@ -80,6 +81,8 @@ class OpsCoreMiddleware:
         integrations: those that are known, which look where a framework really works, are on:
             names here are switched on, names behind a `-` off (`-*` all of them), and objects are
             integrations of your own; else `OPSCORE_INTEGRATIONS`, separated by commas.
+        spans: count OpenTelemetry's GenAI spans of agents (`invoke_agent`, `invoke_workflow`) as
+            tracked work.
         handle_signals: report `draining` as soon as SIGTERM or SIGINT arrives; the handlers that
             were there still run.
         transport: makes the `httpx.BaseTransport` to Ops-Core, for proxies and tests.
@@ -113,6 +116,7 @@ class OpsCoreMiddleware:
         on_cancel: Callable[[str], None] | None = None,
         report_results: bool | Callable[[Any], Any] | None = None,
         integrations: Iterable[str | Integration] | None = None,
+        spans: bool = False,
         handle_signals: bool = True,
         transport: Callable[[], httpx.BaseTransport] | None = None,
     ) -> None:
@@ -137,6 +141,7 @@ class OpsCoreMiddleware:
             handle_signals=handle_signals,
             report_results=True if callable(report_results) else report_results,
             integrations=integrations,
+            spans=spans,
         )
         hooks = Hooks(
             outcome=tuple(map(Detector, outcome)),
@@ -217,6 +222,8 @@ class OpsCoreMiddleware:
         self._introduced = True
         self._runtime.introduce(scope.get("app", self.app))
         self._runtime.integrations = self._integrations.attach()
+        if self._runtime.settings.spans:
+            watch_spans()
         if scope["type"] == "http" and self._by_method.get(scope["method"]) is READ:
             self._tracker.served_without_lifespan()
 

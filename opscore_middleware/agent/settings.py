@@ -56,6 +56,7 @@ class Settings:
     handle_signals: bool = True
     report_results: bool = True
     integrations: tuple[object, ...] = ()
+    spans: bool = False
 
     @classmethod
     def resolve(
@@ -79,6 +80,7 @@ class Settings:
         handle_signals: bool = True,
         report_results: bool | None = None,
         integrations: Iterable[object] | None = None,
+        spans: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> Settings:
         """Take each setting from its argument, else from the environment, else its default.
@@ -115,6 +117,7 @@ class Settings:
             integrations=_integrations(
                 env.pick("integrations", integrations, "OPSCORE_INTEGRATIONS")
             ),
+            spans=spans,
         )
         settings._check_agentkit()
         return settings
