@@ -60,7 +60,9 @@ class OpsCoreProcess:
                 stderr=log,
             )
         self.url = wait_until(
-            lambda: self._listening(already), message=f"opscore serve to listen: {self.log()}"
+            lambda: self._listening(already),
+            timeout=3 * TIMEOUT,  # interpreters start slowly where others are under load
+            message=f"opscore serve to listen: {self.log()}",
         )
         self._port = int(self.url.rpartition(":")[2])
         assert httpx.get(f"{self.url}/health").status_code == 200
