@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import Field, model_validator
 
 from opscore_middleware.core.models import AgentId, Name, Query, Utc, Wire
-from opscore_middleware.errors import SessionEnded
+from opscore_middleware.errors import Conflict, SessionEnded
 
 __all__ = [
     "TERMINAL",
@@ -36,7 +36,9 @@ class SessionState(StrEnum):
 
 
 TERMINAL: Final = frozenset({SessionState.COMPLETED, SessionState.FAILED, SessionState.CANCELLED})
-"""The states that a session never leaves."""
+"""The states that a session never leaves, unless somebody retries its workflow."""
+
+_DECIDED_BY_TASKS: Final = frozenset({"state", "result", "error"})
 
 
 class SessionStart(Wire):
@@ -96,7 +98,8 @@ def changed(session: Session, change: SessionChange, now: Utc) -> Session:
     """Return the session after a change.
 
     A change that says what is so already changes nothing, so that it can be repeated. Raises
-    `SessionEnded` for any other change of a session that is over.
+    `SessionEnded` for any other change of a session that is over, and `Conflict` for one that is
+    not for anybody to make but the tasks of its workflow.
     """
     new = {name: getattr(change, name) for name in change.model_fields_set}
     if new.get("state", ...) is None:
@@ -110,6 +113,14 @@ def changed(session: Session, change: SessionChange, now: Utc) -> Session:
             "Start a new session.",
             session_id=session.session_id,
             state=session.state.value,
+        )
+    if session.workflow_version is not None and not new.keys().isdisjoint(_DECIDED_BY_TASKS):
+        raise Conflict(
+            f"Session {session.session_id!r} runs workflow {session.workflow_id!r}, and its tasks "
+            "decide what becomes of it. POST to /cancel, /pause, /resume or /retry of the session "
+            "instead; its metadata can be changed here.",
+            session_id=session.session_id,
+            workflow_id=session.workflow_id,
         )
     ends = new.get("state") in TERMINAL
     return session.model_copy(update={**new, "updated_at": now, "ended_at": now if ends else None})

@@ -19,7 +19,7 @@ from opscore_middleware.core.sessions import (
     SessionState,
     changed,
 )
-from opscore_middleware.errors import SessionEnded
+from opscore_middleware.errors import Conflict, SessionEnded
 
 START = from_micros(1_790_000_000_000_000)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -104,3 +104,19 @@ TestLife = Life.TestCase
 def test_a_change_that_says_nothing_is_none() -> None:
     with pytest.raises(ValidationError, match="name at least one"):
         SessionChange()
+
+
+def test_the_session_of_a_workflow_is_its_tasks_to_change() -> None:
+    session = Session(
+        session_id="s",
+        agent_id="a",
+        workflow_id="w",
+        workflow_version=1,
+        state=SessionState.RUNNING,
+        created_at=START,
+        updated_at=START,
+    )
+    with pytest.raises(Conflict, match="/cancel, /pause, /resume or /retry"):
+        changed(session, SessionChange(state=SessionState.COMPLETED), START)
+    assert changed(session, SessionChange(metadata={"k": 1}), START).metadata == {"k": 1}
+    assert changed(session, SessionChange(state=SessionState.RUNNING), START) is session

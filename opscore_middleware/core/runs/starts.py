@@ -13,7 +13,7 @@ from opscore_middleware.core.clock import to_micros
 from opscore_middleware.core.models import Page
 from opscore_middleware.core.refusals import deregistered_agent, unknown_agent
 from opscore_middleware.core.runs.advancing import Stepper
-from opscore_middleware.core.runs.records import Creation, Run, StoredWorkflow
+from opscore_middleware.core.runs.records import Creation, Run, StoredWorkflow, answering
 from opscore_middleware.core.runs.refusals import unknown_workflow
 from opscore_middleware.core.runs.steps.filling import as_known_json
 from opscore_middleware.core.runs.steps.starting import begun
@@ -64,7 +64,7 @@ class Starts:
                 definition.id,
                 _text(definition),
                 now=self._stepper.clock(),
-                creation=_answering(creation, answer),
+                creation=answering(creation, answer),
             )
         )
 
@@ -103,7 +103,7 @@ class Starts:
 
         return answer(
             await self._started(
-                agent_id, start, session_id or str(uuid.uuid4()), _answering(creation, answer)
+                agent_id, start, session_id or str(uuid.uuid4()), answering(creation, answer)
             )
         )
 
@@ -159,14 +159,6 @@ class Starts:
         if stored is None:
             raise unknown_workflow(workflow_id, version)
         return stored
-
-
-def _answering(creation: Creation | None, answer: Callable[[Any], object]) -> Creation | None:
-    """Hand what is answered the use case's own result, instead of what the store returns."""
-    if creation is None:
-        return None
-    tell = creation.answer
-    return creation._replace(answer=lambda made: tell(answer(made)))
 
 
 def _text(definition: WorkflowDefinition) -> str:
