@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -20,10 +21,20 @@ from starlette.types import Receive, Scope, Send
 from opscore_middleware.agentkit import AsyncAgentKit
 from opscore_middleware.core.clock import Clock, system_clock
 from opscore_middleware.core.opscore import OpsCore
-from opscore_middleware.core.store import Store
+from opscore_middleware.core.runs.advancing import EngineStore
+from opscore_middleware.core.runs.engine import Engine
+from opscore_middleware.core.runs.records import Repeated
+from opscore_middleware.core.workflows.validation import parse
 from opscore_middleware.errors import ConfigurationError, ValidationFailed
+from opscore_middleware.notations.cron import next_run
+from opscore_middleware.notations.expressions import JmesPath
 from opscore_middleware.server.access import Names
+from opscore_middleware.server.allowed import AllowedTransport
 from opscore_middleware.server.auth import Guard
+from opscore_middleware.server.dispatch.dispatcher import Dispatcher
+from opscore_middleware.server.dispatch.sending import Sender
+from opscore_middleware.server.dispatch.stopped import StoppedAttempts
+from opscore_middleware.server.dispatch.tally import Tally
 from opscore_middleware.server.docs import add_docs
 from opscore_middleware.server.errors import (
     Answer,
@@ -34,13 +45,14 @@ from opscore_middleware.server.errors import (
     refuse,
 )
 from opscore_middleware.server.gate import Gate, route_path
+from opscore_middleware.server.idempotency import answer_again
 from opscore_middleware.server.ingest import Ingest
 from opscore_middleware.server.keys import KeyFile, reloading
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.loops import Pause, reconciliation, running, watch
 from opscore_middleware.server.metrics import Metrics
 from opscore_middleware.server.openapi import complete, is_complete, methods_of
-from opscore_middleware.server.retention import forgetting, letting_go, taking_out
+from opscore_middleware.server.retention import forgetting, forgetting_runs, letting_go, taking_out
 from opscore_middleware.server.routes import (
     agents,
     events,
@@ -48,7 +60,9 @@ from opscore_middleware.server.routes import (
     health,
     metrics,
     sessions,
+    tasks,
     webhook,
+    workflows,
 )
 from opscore_middleware.server.settings import Settings
 from opscore_middleware.server.watch import Hub
@@ -59,7 +73,7 @@ __all__ = ["create_app"]
 
 log = get_logger(__name__)
 
-_NOUNS: Final = (health, metrics, agents, fleet, sessions, events, webhook)
+_NOUNS: Final = (health, metrics, agents, fleet, sessions, workflows, tasks, events, webhook)
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -72,6 +86,7 @@ class _App(FastAPI):
         *,
         settings: Settings,
         opscore: OpsCore,
+        engine: Engine,
         guard: Guard,
         webhook: Webhook,
         clock: Clock,
@@ -79,10 +94,15 @@ class _App(FastAPI):
     ) -> None:
         super().__init__(**options)
         self.state.opscore = opscore
+        self.state.engine = engine
+        self.state.clock = clock
+        self.state.stopped = StoppedAttempts(engine)
+        self.state.dispatched = Tally()
         self.state.webhook = webhook
         self.state.started = time.monotonic()
         self.state.ingest = Ingest(
             opscore,
+            stopped=self.state.stopped,
             max_body_bytes=settings.max_body_bytes,
             max_batch_bytes=settings.max_batch_bytes,
             max_pending=settings.max_pending,
@@ -91,6 +111,8 @@ class _App(FastAPI):
         self.state.refusals = Counter[str]()
         self.state.metrics = Metrics(
             opscore,
+            engine=engine,
+            dispatched=self.state.dispatched,
             ingest=self.state.ingest,
             refusals=self.state.refusals,
             watchers=lambda: self.state.hub.count,
@@ -118,7 +140,7 @@ class _App(FastAPI):
 def create_app(
     settings: Settings | None = None,
     *,
-    store: Store | None = None,
+    store: EngineStore | None = None,
     clock: Clock = system_clock,
     pause: Pause = asyncio.sleep,
 ) -> FastAPI:
@@ -133,16 +155,14 @@ def create_app(
     Raises `ConfigurationError` for settings that cannot be used.
     """
     settings = settings or Settings.resolve()
-    opscore = OpsCore(
-        store or _store(settings.database_url),
-        clock=clock,
-        extra_states=settings.extra_states,
-    )
+    kept = store or _store(settings.database_url)
+    opscore = OpsCore(kept, clock=clock, extra_states=settings.extra_states)
     file = settings.api_keys_file
     keys = None if file is None else KeyFile(file)
     app = _App(
         settings=settings,
         opscore=opscore,
+        engine=_engine(settings, opscore, kept, clock),
         guard=_guard(settings, keys, clock),
         webhook=_webhook(settings, opscore, clock),
         clock=clock,
@@ -157,6 +177,7 @@ def create_app(
         exception_handlers={
             HTTPException: _unmatched,
             RequestValidationError: _invalid,
+            Repeated: answer_again,
         },
     )
     app.add_middleware(AnswerFailures, refusals=app.state.refusals)
@@ -164,6 +185,20 @@ def create_app(
         app.include_router(noun.router)
     add_docs(app)
     return app
+
+
+def _engine(settings: Settings, opscore: OpsCore, store: EngineStore, clock: Clock) -> Engine:
+    expressions = JmesPath()
+    return Engine(
+        store,
+        clock=clock,
+        mark=lambda: opscore.mark,
+        parse=partial(parse, expressions=expressions, cron=next_run),
+        expressions=expressions,
+        cron=next_run,
+        agentkit=settings.agentkit_api_url is not None,
+        infer=settings.infer,
+    )
 
 
 def _guard(settings: Settings, keys: KeyFile | None, clock: Clock) -> Guard:
@@ -185,7 +220,7 @@ def _webhook(settings: Settings, opscore: OpsCore, clock: Clock) -> Webhook:
     )
 
 
-def _store(url: str) -> Store:
+def _store(url: str) -> EngineStore:
     try:
         return open_store(url)
     except ConfigurationError as error:
@@ -216,22 +251,50 @@ def _lifespan(settings: Settings, keys: KeyFile | None, pause: Pause) -> Lifespa
                     "events": hub.loop(),
                     "overdue": taking_out(opscore),
                     "instances": letting_go(opscore, retention=settings.instance_retention),
+                    "stopped": app.state.stopped.loop(),
                 }
                 if settings.history_days is not None:
                     loops["history"] = forgetting(opscore, days=settings.history_days)
+                    loops["runs"] = forgetting_runs(
+                        app.state.engine.store, days=settings.history_days, clock=app.state.clock
+                    )
                 if keys is not None:
                     loops["keys"] = reloading(keys)
+                agentkit = None
                 if settings.agentkit_api_url is not None:
                     agentkit = AsyncAgentKit(settings.agentkit_api_url)
                     await stack.enter_async_context(agentkit)
                     loops["reconciliation"] = reconciliation(opscore, agentkit)
+                dispatcher = None
+                if settings.dispatch:
+                    dispatcher = await _dispatcher(settings, app, agentkit, stack)
+                    loops |= dispatcher.loops()
                 await stack.enter_async_context(running(loops, pause))
+                if dispatcher is not None:
+                    stack.push_async_callback(dispatcher.close)
                 yield
         finally:
             await opscore.store.close()
             log.info("stopped")
 
     return lifespan
+
+
+async def _dispatcher(
+    settings: Settings, app: FastAPI, agentkit: AsyncAgentKit | None, stack: AsyncExitStack
+) -> Dispatcher:
+    sender = Sender(
+        AllowedTransport(settings.allowed_endpoints), agentkit=agentkit, clock=app.state.clock
+    )
+    stack.push_async_callback(sender.close)
+    return Dispatcher(
+        app.state.engine,
+        sender,
+        agentkit=agentkit is not None,
+        most=settings.sending,
+        tally=app.state.dispatched,
+        clock=app.state.clock,
+    )
 
 
 async def _unmatched(request: Request, error: HTTPException) -> Response:

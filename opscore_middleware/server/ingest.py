@@ -18,6 +18,7 @@ from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.models import Batch, Heartbeat, StateAccepted, StateReport
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.server.body import parse, read
+from opscore_middleware.server.dispatch.stopped import StoppedAttempts
 from opscore_middleware.server.load import Waiting
 from opscore_middleware.server.logs import get_logger
 
@@ -54,19 +55,27 @@ class Ingest:
 
     Args:
         opscore: the use cases.
+        stopped: what agents are told to stop.
         max_body_bytes: bounds the body of a single report, and of a heartbeat.
         max_batch_bytes: bounds the body of a batch.
         max_pending: bounds how many reports wait to be written, and how many heartbeats.
     """
 
     def __init__(
-        self, opscore: OpsCore, *, max_body_bytes: int, max_batch_bytes: int, max_pending: int
+        self,
+        opscore: OpsCore,
+        *,
+        stopped: StoppedAttempts,
+        max_body_bytes: int,
+        max_batch_bytes: int,
+        max_pending: int,
     ) -> None:
         # Apart, so that no flood of reports makes agents look silent.
         self.reports = Waiting("reports", max_pending)
         self.heartbeats = Waiting("heartbeats", max_pending)
         self.durations = {noun: Histogram(_SECONDS) for noun in ("state", "states", "heartbeat")}
         self._opscore = opscore
+        self._stopped = stopped
         self._max_body_bytes = max_body_bytes
         self._max_batch_bytes = max_batch_bytes
         self._takers = {
@@ -120,6 +129,8 @@ class Ingest:
             answer = await self._opscore.heartbeat(agent_id, beat)
         finally:
             self.heartbeats.remove(1)
+        if cancel := self._stopped.of(agent_id, beat.instance_id):
+            answer = answer.model_copy(update={"cancel": list(cancel)})
         await _answer(200, to_json(answer), send)
 
 

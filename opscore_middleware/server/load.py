@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from typing import Final
 
+from opscore_middleware.core.jitter import between
 from opscore_middleware.errors import Overloaded
 from opscore_middleware.server.logs import get_logger
 
@@ -40,7 +40,7 @@ class Waiting:
             if not self._refused:
                 log.warning("overloaded", waiting=self._what, limit=self._limit)
             self._refused += 1
-            seconds = random.randint(_SHORTEST, _LONGEST)  # noqa: S311 - spreads load, no secret
+            seconds = round(between(_SHORTEST, _LONGEST))
             raise Overloaded(
                 f"{self.count} {self._what} are waiting to be written, and {self._limit} may "
                 f"(OPSCORE_MAX_PENDING); send this again in {seconds} s.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, NoReturn
@@ -11,12 +10,13 @@ from typing import Final, NamedTuple, NoReturn
 from opscore_middleware.agentkit import AsyncAgentKit, missing
 from opscore_middleware.core.clock import from_micros
 from opscore_middleware.core.doubt import Doubt
+from opscore_middleware.core.jitter import between
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.errors import OpsCoreError
 from opscore_middleware.server.logs import get_logger
 
-__all__ = ["Loop", "Pause", "Step", "reconciliation", "repeat", "running", "watch"]
+__all__ = ["Loop", "Pause", "Step", "reconciliation", "repeat", "running", "spread", "watch"]
 
 log = get_logger(__name__)
 
@@ -36,6 +36,11 @@ class Loop(NamedTuple):
 
     step: Step
     retry: float
+
+
+def spread(seconds: float) -> float:
+    """Return a time around that many seconds, so that replicas do not come as one."""
+    return seconds * between(0.75, 1.25)
 
 
 @asynccontextmanager
@@ -127,5 +132,4 @@ class _Reconciliation:
             agent, _ = await self._opscore.register(registration, route=Route.AGENTKIT)
             self._known.add(agent.agent_id)
             log.info("agent_reconciled", agent_id=agent.agent_id, agent_name=agent.agent_name)
-        # Spread, so that replicas do not ask as one.
-        return RECONCILE * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
+        return spread(RECONCILE)

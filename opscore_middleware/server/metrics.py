@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final
 
@@ -22,8 +22,11 @@ from opscore_middleware.core.clock import SECOND, Clock
 from opscore_middleware.core.fleet import Fleet
 from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.opscore import OpsCore
+from opscore_middleware.core.runs.engine import Engine
+from opscore_middleware.core.runs.tasks import ENDED, TaskState
 from opscore_middleware.core.store import CountingStore
 from opscore_middleware.errors import StoreUnavailable
+from opscore_middleware.server.dispatch.tally import Tally
 from opscore_middleware.server.ingest import Ingest
 
 __all__ = ["Metrics"]
@@ -37,6 +40,8 @@ class Metrics:
 
     Args:
         opscore: the use cases, with what they have taken.
+        engine: workflows and dispatch.
+        dispatched: what dispatch has counted.
         ingest: the routes under load, with what waits in them and how long they take.
         refusals: how often each code was answered.
         watchers: returns how many watch events right now.
@@ -48,6 +53,8 @@ class Metrics:
         self,
         opscore: OpsCore,
         *,
+        engine: Engine,
+        dispatched: Tally,
         ingest: Ingest,
         refusals: Counter[str],
         watchers: Callable[[], int],
@@ -55,12 +62,15 @@ class Metrics:
         clock: Clock,
     ) -> None:
         self._opscore = opscore
+        self._engine = engine
         self._clock = clock
         self._fleet: Fleet | None = None
+        self._tasks: Mapping[TaskState, int] | None = None
         self._counted_at = 0
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Taken(opscore, ingest, refusals))
         self._registry.register(_Server(opscore, watchers, release, lambda: self._fleet))
+        self._registry.register(_Dispatched(engine, dispatched, lambda: self._tasks))
         ProcessCollector(registry=self._registry)
 
     async def render(self, accept: str) -> tuple[bytes, str]:
@@ -69,8 +79,10 @@ class Metrics:
         if self._fleet is None or not 0 <= now - self._counted_at < _FRESH:
             try:
                 self._fleet = await self._opscore.fleet()
+                self._tasks = await self._engine.store.unfinished()
             except StoreUnavailable:
-                self._fleet = None  # nobody knows, and the rest is wanted all the more
+                # Nobody knows, and the rest is wanted all the more.
+                self._fleet = self._tasks = None
             self._counted_at = now
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
@@ -171,6 +183,54 @@ class _Server(Collector):
         )
 
 
+class _Dispatched(Collector):
+    """What tasks there are, and what became of those that were given out."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        tally: Tally,
+        tasks: Callable[[], Mapping[TaskState, int] | None],
+    ) -> None:
+        self._engine = engine
+        self._tally = tally
+        self._tasks = tasks
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "opscore_task_claims", "Attempts that this server gave out.", value=self._tally.claims
+        )
+        sends = CounterMetricFamily(
+            "opscore_task_sends",
+            "Attempts that this server sent, by what became of them.",
+            labels=["route", "outcome"],
+        )
+        for labels, count in sorted(self._tally.sends.copy().items()):
+            sends.add_metric(labels, count)
+        yield sends
+        yield HistogramMetricFamily(
+            "opscore_task_latency_seconds",
+            "How long tasks that were ready waited until an agent had them.",
+            buckets=_buckets(self._tally.latency),
+            sum_value=self._tally.latency.sum,
+        )
+        yield _counter(
+            "opscore_tasks_ended",
+            "Tasks that ended, as far as this server saw to it.",
+            "state",
+            sorted((state.value, self._engine.ended[state]) for state in ENDED),
+        )
+        tasks = self._tasks()
+        if tasks is not None:
+            states = [state for state in TaskState if state not in ENDED]
+            yield _gauge(
+                "opscore_tasks",
+                "Tasks that have not ended, by state.",
+                "state",
+                [(state.value, tasks.get(state, 0)) for state in states],
+            )
+
+
 def _counter(
     name: str, help_text: str, label: str, values: Iterable[tuple[str, int]]
 ) -> CounterMetricFamily:
@@ -194,8 +254,11 @@ def _histogram(
 ) -> HistogramMetricFamily:
     family = HistogramMetricFamily(name, help_text, labels=[label])
     for value, histogram in values:
-        bounds = [*(str(bound) for bound in histogram.bounds), "+Inf"]
-        counts = accumulate(histogram.counts)
-        buckets = [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)]
-        family.add_metric([value], buckets=buckets, sum_value=histogram.sum)
+        family.add_metric([value], buckets=_buckets(histogram), sum_value=histogram.sum)
     return family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    bounds = [*(str(bound) for bound in histogram.bounds), "+Inf"]
+    counts = accumulate(histogram.counts)
+    return [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from typing import Final
 
-from opscore_middleware.core.clock import SECOND
+from opscore_middleware.core.clock import SECOND, Clock
 from opscore_middleware.core.opscore import OpsCore
+from opscore_middleware.core.runs.store import RunStore
 from opscore_middleware.server.logs import get_logger
-from opscore_middleware.server.loops import Loop
+from opscore_middleware.server.loops import Loop, spread
 
-__all__ = ["forgetting", "letting_go", "taking_out"]
+__all__ = ["forgetting", "forgetting_runs", "letting_go", "taking_out"]
 
 log = get_logger(__name__)
 
 _BATCH: Final = 1000
+_RUNS: Final = 100  # sessions, each with all of its tasks
 _DAY: Final = 86400 * SECOND
 _BREATH: Final = 0.2  # between two batches, in which reports are written
 _LOOK: Final = 10.0
@@ -27,7 +28,7 @@ def taking_out(opscore: OpsCore) -> Loop:
     async def step() -> float:
         for agent_id in await opscore.deregister_overdue():
             log.info("agent_deregistered", agent_id=agent_id, reason="lost for deregisterAfter")
-        return _LOOK * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
+        return spread(_LOOK)
 
     return Loop(step, retry=_LOOK)
 
@@ -39,7 +40,7 @@ def letting_go(opscore: OpsCore, *, retention: float) -> Loop:
     async def step() -> float:
         if count := await opscore.forget_instances(keep=keep):
             log.info("instances_forgotten", instances=count)
-        return _ROUND * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
+        return spread(_ROUND)
 
     return Loop(step, retry=_ROUND)
 
@@ -58,7 +59,25 @@ def forgetting(opscore: OpsCore, *, days: float) -> Loop:
         if forgotten:
             log.info("history_forgotten", transitions=forgotten)
             forgotten = 0
-        # Spread, so that replicas do not come as one.
-        return _ROUND * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
+        return spread(_ROUND)
+
+    return Loop(step, retry=_ROUND)
+
+
+def forgetting_runs(store: RunStore, *, days: float, clock: Clock) -> Loop:
+    """Forget, each minute, the sessions that ended so many days ago, with their tasks."""
+    keep = round(days * _DAY)
+    forgotten = 0
+
+    async def step() -> float:
+        nonlocal forgotten
+        count = await store.prune_runs(before=clock() - keep, limit=_RUNS)
+        forgotten += count
+        if count == _RUNS:
+            return _BREATH
+        if forgotten:
+            log.info("sessions_forgotten", sessions=forgotten)
+            forgotten = 0
+        return spread(_ROUND)
 
     return Loop(step, retry=_ROUND)

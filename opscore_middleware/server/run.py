@@ -19,6 +19,7 @@ from opscore_middleware.errors import ConfigurationError, OpsCoreError
 from opscore_middleware.server.app import create_app
 from opscore_middleware.server.logs import configure, get_logger
 from opscore_middleware.server.settings import Settings
+from opscore_middleware.server.tracing import tracing
 from opscore_middleware.server.workers import end_with_the_supervisor, supervise
 
 __all__ = ["Server", "serve"]
@@ -54,6 +55,8 @@ def _serve_together(settings: Settings) -> None:
     _configure_one_of_several(settings)
     # Made here too, so that what cannot be used is said once, and the schema is brought up to date
     # by one.
+    with tracing():
+        pass
     store = create_app(settings).state.opscore.store
     if store.name == "sqlite":
         raise ConfigurationError(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from opscore_middleware.core.jitter import between
 from opscore_middleware.core.store import Store, WakingStore
 from opscore_middleware.core.watch import EventId, Wanted
 from opscore_middleware.server.batch import LIMIT, MAX_SIZE, Batch, Pages
@@ -124,7 +124,7 @@ class Hub:
 
     async def _step(self) -> float:
         await self._wanted.wait()
-        await self._sleep(random.uniform(*_POLL))  # noqa: S311 - spreads load, no secret
+        await self._sleep(between(*_POLL))
         now = asyncio.get_running_loop().time()
         pace = max(_SHORTEST_PACE, _PACE * self._count)
         if now - self._read_at < pace:

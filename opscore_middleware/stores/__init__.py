@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from opscore_middleware.core.runs.store import RunStore
 from opscore_middleware.core.store import Store
 from opscore_middleware.errors import ConfigurationError, MissingExtra
 from opscore_middleware.stores.schema import SchemaStatus
@@ -14,7 +15,7 @@ from opscore_middleware.stores.sqlite_file import MEMORY
 __all__ = ["Database", "open_store"]
 
 
-class Database(Store, Protocol):
+class Database(Store, RunStore, Protocol):
     """A store that somebody else keeps, with a schema that follows the releases."""
 
     async def schema(self) -> SchemaStatus:

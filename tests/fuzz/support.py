@@ -20,7 +20,8 @@ PEER: Final = ("127.0.0.1", 50000)
 
 def app() -> FastAPI:
     """Return an empty Ops-Core, whose clock stands."""
-    settings = Settings.resolve(database_url="sqlite:///:memory:", api_key=KEY)
+    # Nothing is sent: strangers' addresses are made up as well.
+    settings = Settings.resolve(database_url="sqlite:///:memory:", api_key=KEY, dispatch=False)
     return create_app(settings, clock=lambda: 1_790_000_000 * SECOND)
 
 

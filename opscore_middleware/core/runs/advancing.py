@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from opscore_middleware.core.clock import Clock
 from opscore_middleware.core.runs.plans import Rules
 from opscore_middleware.core.runs.records import Advance, Run, Step
 from opscore_middleware.core.runs.store import RunStore
+from opscore_middleware.core.runs.tasks import ENDED, TaskState
 from opscore_middleware.core.store import Store
 from opscore_middleware.errors import StoreUnavailable
 
@@ -24,7 +26,7 @@ def _nobody() -> None:
 
 
 class Stepper:
-    """Takes steps of runs in a store.
+    """Takes steps of runs in a store; `ended` counts the tasks that these brought to an end.
 
     Args:
         store: where the runs are.
@@ -37,6 +39,7 @@ class Stepper:
         self.clock = clock
         self.rules = rules
         self.on_ready: Callable[[], None] = _nobody
+        self.ended: Counter[TaskState] = Counter()
 
     async def session(self, session_id: str, step: Step) -> Run | None:
         """Take one step of a run; None where there is none. Raises what the step does."""
@@ -54,7 +57,7 @@ class Stepper:
         """
         if not steps:
             return ()
-        results = await self.store.advance(steps, now=self.clock())
+        results = await self.store.advance([self._counted(one) for one in steps], now=self.clock())
         for result in results:
             if isinstance(result, StoreUnavailable):
                 raise result
@@ -62,12 +65,26 @@ class Stepper:
         return results
 
     async def _one(self, advance: Advance) -> Run | None:
-        (result,) = await self.store.advance((advance,), now=self.clock())
+        (result,) = await self.store.advance((self._counted(advance),), now=self.clock())
         if isinstance(result, Exception):
             raise result
         if result is not None:
             self.on_ready()
         return result
+
+    def _counted(self, advance: Advance) -> Advance:
+        """Have a step count; one that the store takes twice may count twice."""
+
+        def step(run: Run) -> Run:
+            after = advance.step(run)
+            if after is not run:
+                for task_id, task in after.tasks.items():
+                    before = run.tasks.get(task_id)
+                    if before is not task and task.state in ENDED:
+                        self.ended[task.state] += before is None or before.state not in ENDED
+            return after
+
+        return advance._replace(step=step)
 
 
 def raise_first(results: Iterable[Run | Exception | None]) -> None:

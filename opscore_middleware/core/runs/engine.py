@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from opscore_middleware.core import cursors
 from opscore_middleware.core.clock import SECOND, Clock, from_micros
+from opscore_middleware.core.jitter import between
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import Page
 from opscore_middleware.core.refusals import unknown_session
@@ -77,7 +78,7 @@ class Engine:
         cron: Cron | None = None,
         agentkit: bool = False,
         infer: bool = True,
-        uniform: Callable[[float, float], float] = random.uniform,
+        uniform: Callable[[float, float], float] = between,
     ) -> None:
         self.store = store
         self._clock = clock
@@ -98,6 +99,11 @@ class Engine:
     @on_ready.setter
     def on_ready(self, wake: Callable[[], None]) -> None:
         self._stepper.on_ready = wake
+
+    @property
+    def ended(self) -> Counter[TaskState]:
+        """The tasks that this engine has brought to an end, by state."""
+        return self._stepper.ended
 
     # --- definitions -----------------------------------------------------------------------------
 

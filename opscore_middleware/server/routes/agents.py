@@ -18,7 +18,8 @@ from opscore_middleware.core.models import (
 )
 from opscore_middleware.core.watch import StateQuery, WatchedState
 from opscore_middleware.server.body import parse
-from opscore_middleware.server.errors import responses
+from opscore_middleware.server.errors import INVALID, responses
+from opscore_middleware.server.idempotency import IdempotencyKey, creation
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.openapi import request_body
 from opscore_middleware.server.poll import next_state
@@ -27,6 +28,7 @@ from opscore_middleware.server.routes.dependencies import (
     AgentNames,
     Asking,
     Core,
+    Now,
     Watching,
 )
 
@@ -43,12 +45,19 @@ _REGISTRATION: Final = TypeAdapter(Registration)
     status_code=201,
     responses={
         200: {"model": Agent, "description": "Known already, and updated"},
-        **responses(413, 422),
+        **responses(413),
+        **INVALID,
     },
     openapi_extra={"requestBody": request_body(Registration)},
 )
 async def register_agent(
-    request: Request, response: Response, opscore: Core, asking: Asking, names: AgentNames
+    request: Request,
+    response: Response,
+    opscore: Core,
+    asking: Asking,
+    names: AgentNames,
+    now: Now,
+    key: IdempotencyKey = None,
 ) -> Agent:
     """Make an agent known without AgentKit. The same name gets the same id again."""
     registration = parse(_REGISTRATION, await request.body())
@@ -56,11 +65,16 @@ async def register_agent(
     if registration.agent_id is not None and asking.scope.names is not None:
         # An id that is given wins over the name: it must not be another agent's.
         asking.require_agent(await names.of(registration.agent_id) or registration.agent_name)
-    agent, created = await opscore.register(registration)
-    if not created:
-        response.status_code = 200
+    made = await creation(request, key, _registered, clock=now)
+    agent, created = await opscore.register(registration, creation=made)
+    response.status_code, _ = _registered((agent, created))
     log.info("agent_registered", agent_id=agent.agent_id, agent_name=agent.agent_name, new=created)
     return agent
+
+
+def _registered(made: tuple[Agent, bool]) -> tuple[int, Agent]:
+    agent, is_new = made
+    return 201 if is_new else 200, agent
 
 
 @router.get("/agents", responses=responses(400, 422))

@@ -6,12 +6,23 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
+from opscore_middleware.core.clock import Clock
 from opscore_middleware.core.opscore import OpsCore
+from opscore_middleware.core.runs.engine import Engine
 from opscore_middleware.server.access import Access, Names
 from opscore_middleware.server.gate import ACCESS
 from opscore_middleware.server.watch import Hub
 
-__all__ = ["AgentIdPath", "AgentNames", "Asking", "Core", "SessionIdPath", "Watching"]
+__all__ = [
+    "AgentIdPath",
+    "AgentNames",
+    "Asking",
+    "Core",
+    "Now",
+    "Runs",
+    "SessionIdPath",
+    "Watching",
+]
 
 
 async def _opscore(request: Request) -> OpsCore:
@@ -21,6 +32,24 @@ async def _opscore(request: Request) -> OpsCore:
 
 Core = Annotated[OpsCore, Depends(_opscore)]
 """The use cases of the app that serves the request."""
+
+
+async def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+Runs = Annotated[Engine, Depends(_engine)]
+"""The use cases of workflows."""
+
+
+async def _clock(request: Request) -> Clock:
+    clock: Clock = request.app.state.clock
+    return clock
+
+
+Now = Annotated[Clock, Depends(_clock)]
+"""What tells the time."""
 
 
 async def _access(request: Request) -> Access:
