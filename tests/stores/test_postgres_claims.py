@@ -339,6 +339,6 @@ async def test_what_was_said_before_there_were_tasks_is_not_heard(
             last = await before.last_event_id()
     async with opened(postgres) as store:
         assert await store.hearing(holder="one", lease=1, now=NOW) == last
-        await idle(store)
+        await idle(store, at=9)
         await given(store, task())
         assert await claimed(store) == {"t": A}
