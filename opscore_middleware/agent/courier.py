@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.registrar import Busy, Registrar, locked_out
 from opscore_middleware.agent.results import DROPPED, RESULT, Results
 from opscore_middleware.agent.tracker import Tracker, View
+from opscore_middleware.core.jitter import between
 from opscore_middleware.core.models import Heartbeat, StateReport
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.errors import RemoteError
@@ -224,7 +224,7 @@ class Courier:
         now = self._monotonic()
         if now >= self._beat_at:
             # Spread, so that a fleet that was started at once does not beat as one.
-            spread = random.uniform(0.8, 1.0)  # noqa: S311 - spreads load, no secret
+            spread = between(0.8, 1.0)
             self._beat_at = now + self._interval * spread
             self._send_beat(agent_id, tracker, view)
         return max(0.0, self._beat_at - now)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import email.utils
 import json
-import random
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Final, NamedTuple
+
+from opscore_middleware.core.jitter import between
 
 __all__ = ["Answer", "Budget", "Verdict", "backoff", "judge", "retry_after"]
 
@@ -103,7 +104,7 @@ def backoff(
     *,
     first: float = 0.2,
     longest: float = 10.0,
-    uniform: Callable[[float, float], float] = random.uniform,
+    uniform: Callable[[float, float], float] = between,
 ) -> float:
     """Return how long to wait after the given failed attempt (from 1), with full jitter.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -14,6 +13,7 @@ from opscore_middleware.agent.link import Link
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.settings import Settings
 from opscore_middleware.agentkit import client as agentkit_calls
+from opscore_middleware.core.jitter import between
 from opscore_middleware.core.models import AgentQuery
 from opscore_middleware.errors import AgentNameTaken, RemoteError
 from opscore_middleware.protocol import calls
@@ -249,4 +249,4 @@ def locked_out(link: Link, answer: Answer, notices: Notices) -> float:
         answer.status,
         answer.reason,
     )
-    return REFUSED_FOR * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, no secret
+    return REFUSED_FOR * between(0.75, 1.25)

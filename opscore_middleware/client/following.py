@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Iterator
 from typing import Final
 
 import httpx
 
+from opscore_middleware.core.jitter import between
 from opscore_middleware.core.watch import AgentEvent, StateQuery, WatchedState, WatchQuery
 from opscore_middleware.errors import EventsGone
 from opscore_middleware.protocol import calls, sse
@@ -81,7 +81,7 @@ class Following:
         """Return how long to wait before the next connection, in seconds, with full jitter."""
         bound = min(_LONGEST_DELAY, self._retry * 2.0 ** min(self._failures, 10))
         self._failures += 1
-        return random.uniform(0.0, bound)  # noqa: S311 - spreads load, no secret
+        return between(0.0, bound)
 
 
 class Looking:

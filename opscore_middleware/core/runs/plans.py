@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from opscore_middleware.core.jitter import between
 from opscore_middleware.core.runs.records import Run, StoredWorkflow
 from opscore_middleware.core.workflows.definition import (
     OnFailure,
@@ -84,7 +84,7 @@ class Rules:
         self,
         expressions: Expressions,
         *,
-        uniform: Callable[[float, float], float] = random.uniform,
+        uniform: Callable[[float, float], float] = between,
     ) -> None:
         self._plans = Plans(expressions)
         self.expressions = expressions
