@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.support.processes import OpsCoreProcess, running_opscore
-
-ROUNDS = 20
 
 
 def report(opscore: OpsCoreProcess, agent_id: str, sequence: int) -> None:
@@ -24,15 +23,16 @@ def report(opscore: OpsCoreProcess, agent_id: str, sequence: int) -> None:
     assert answer.status_code == 202
 
 
-def test_no_accepted_report_is_lost_to_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.soak)])
+def test_no_accepted_report_is_lost_to_a_kill(tmp_path: Path, kills: int) -> None:
     with running_opscore(tmp_path) as opscore:
         created = httpx.post(f"{opscore.url}/v1/opscore/agents", json={"agentName": "a"})
         agent_id = created.json()["agentId"]
-        for sequence in range(1, ROUNDS + 1):
+        for sequence in range(1, kills + 1):
             report(opscore, agent_id, sequence)
             opscore.kill()
             opscore.restart()
         answer = httpx.get(
             f"{opscore.url}/v1/opscore/agents/{agent_id}/history", params={"order": "asc"}
         )
-    assert [item["sequence"] for item in answer.json()["items"]] == list(range(1, ROUNDS + 1))
+    assert [item["sequence"] for item in answer.json()["items"]] == list(range(1, kills + 1))
