@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from opscore_middleware.core.runs.changes import (
@@ -16,6 +16,7 @@ from opscore_middleware.core.runs.changes import (
 )
 from opscore_middleware.core.runs.records import Advance, Run
 from opscore_middleware.core.runs.tasks import Task, attempt_id
+from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.stores.sqlite_runs import Kept, kept_runs, session_keys_of_tasks
 from opscore_middleware.stores.sqlite_tasks import IS_OPEN, insert_tasks, update_tasks
 
@@ -45,9 +46,20 @@ class RunWriter:
         """
         batch = _Batch(self._connection, [advance for advance, _ in asked])
         answers = [batch.apply(*step) for step in asked]
-        batch.make_room()
-        batch.save()
+        changed = batch.changes()
+        if slots := entered(change for _, _, tasks in changed for change in tasks):
+            batch.make_room(slots)
+            changed = batch.changes()
+        _save(self._connection, changed, batch.moments)
         return [batch.displaced.get(id(answer), answer) for answer in answers]
+
+
+class _Changed(NamedTuple):
+    """A run that is not as it is kept."""
+
+    kept: Kept
+    after: Run
+    tasks: list[Change]
 
 
 class _Batch:
@@ -63,7 +75,7 @@ class _Batch:
             session_keys=set(keys.values()),
         )
         self._after = {session_id: kept.run for session_id, kept in self._kept.items()}
-        self._moments: dict[str, int] = {}
+        self.moments: dict[str, int] = {}
         self.displaced: dict[int, Run] = {}
         """What has become of runs for the sake of others, by the identity of the run before."""
         by_key = {kept.session_key: session_id for session_id, kept in self._kept.items()}
@@ -81,15 +93,14 @@ class _Batch:
         except Exception as error:  # whatever it is, its caller alone hears of it
             return error
         self._after[session_id] = after
-        self._moments[session_id] = now
+        self.moments[session_id] = now
         return after
 
-    def make_room(self) -> None:
-        """Let attempts swap slots where others have moved to theirs."""
-        slots = entered(change for _, _, changed in self._changes() for change in changed)
-        if not slots:
-            return
-        holders = {key for slot in slots for key in self._holders(slot)}
+    def make_room(self, slots: Iterable[SlotId]) -> None:
+        """Let attempts swap slots where others have moved to theirs, which are `slots`."""
+        holders = {
+            key for slot in slots for (key,) in self._connection.execute(_HOLDERS, slot).fetchall()
+        }
         known = {kept.session_key for kept in self._kept.values()}
         others = kept_runs(self._connection, session_keys=holders - known)
         self._kept |= others
@@ -99,67 +110,63 @@ class _Batch:
             self.displaced[id(self._after[session_id])] = run
             self._after[session_id] = run
 
-    def save(self) -> None:
-        """Write what is not as it was."""
-        changed = list(self._changes())
-        self._connection.executemany(_UPDATE, [_session(kept, after) for kept, after, _ in changed])
-        past = [
-            (change, after.state)
-            for _, after, tasks in changed
-            for change in tasks
-            if change.before is not None
+    def changes(self) -> list[_Changed]:
+        """Return what is not as it was."""
+        return [
+            _Changed(kept, after, changes(kept.run, after))
+            for kept, after in ((self._kept[key], after) for key, after in self._after.items())
+            if kept.run is not after
         ]
-        self._move(change.after for change, _ in past if entered([change]))
-        # Those that leave their slots come before those that enter them.
-        past.sort(key=lambda entry: slot_of(entry[0].after) is not None)
-        update_tasks(self._connection, ((change.after, state) for change, state in past))
-        for kept, after, tasks in changed:
-            new = [change.after for change in tasks if change.before is None]
-            if new:
-                insert_tasks(self._connection, kept.session_key, after.state, new)
-        self._stop(change for change, _ in past)
-
-    def _changes(self) -> Iterable[tuple[Kept, Run, list[Change]]]:
-        for session_id, after in self._after.items():
-            kept = self._kept[session_id]
-            if kept.run is not after:
-                yield kept, after, changes(kept.run, after)
-
-    def _holders(self, slot: SlotId) -> list[int]:
-        return [key for (key,) in self._connection.execute(_HOLDERS, slot).fetchall()]
-
-    def _move(self, entering: Iterable[Task]) -> None:
-        """Leave the slots that attempts are in before they enter others."""
-        for task in entering:
-            self._connection.execute(_LEAVE, (task.task_id,))
-            self._connection.execute(_GO_ON, slot_of(task) or ())
-
-    def _stop(self, changed: Iterable[Change]) -> None:
-        self._connection.executemany(
-            _STOP,
-            [
-                (*slot, attempt_id(before), self._moments[before.session_id])
-                for before, after in changed
-                if before is not None
-                and (slot := slot_of(before)) is not None
-                and after.stopped
-                and slot_of(after) is None
-            ],
-        )
 
 
-def _session(kept: Kept, after: Run) -> tuple[str | int | None, ...]:
-    return (
-        *(after.state.value, after.result, after.error, after.updated_at, after.ended_at),
-        kept.session_key,
+def _save(
+    connection: sqlite3.Connection, changed: Iterable[_Changed], moments: Mapping[str, int]
+) -> None:
+    leaving: list[tuple[Task, Task, SessionState]] = []
+    others: list[tuple[Task, Task, SessionState]] = []
+    for kept, after, tasks in changed:
+        _save_session(connection, kept, after)
+        new = [task for before, task in tasks if before is None]
+        if new:
+            insert_tasks(connection, kept.session_key, after.state, new)
+        for before, task in tasks:
+            if before is not None:
+                slot, then = slot_of(before), slot_of(task)
+                (leaving if slot and not then else others).append((before, task, after.state))
+                if then and slot != then:
+                    # Those that swap leave their slots before any enters the other's.
+                    connection.execute(_LEAVE, (task.task_id,))
+                    connection.execute(_GO_ON, then)
+    update_tasks(connection, leaving)
+    update_tasks(connection, others)
+    connection.executemany(
+        _STOP,
+        [
+            (*(slot_of(before) or ()), attempt_id(before), moments[before.session_id])
+            for before, task, _ in leaving
+            if task.stopped
+        ],
     )
+
+
+def _save_session(connection: sqlite3.Connection, kept: Kept, after: Run) -> None:
+    before = kept.run
+    new = (after.result, after.error, after.updated_at, after.ended_at)
+    if after.state is not before.state:
+        connection.execute(_UPDATE, (*new, after.state.value, kept.session_key))
+    elif new != (before.result, before.error, before.updated_at, before.ended_at):
+        # Not the state, which an index and a trigger follow.
+        connection.execute(_TOUCH, (*new, kept.session_key))
 
 
 _HOLDERS: Final = f"""
     SELECT t.session_key FROM tasks AS t
     WHERE t.agent_id = ? AND t.instance_id = ? AND {IS_OPEN}"""  # noqa: S608 - made of constants
+_TOUCH: Final = """
+    UPDATE sessions SET result = ?, error = ?, updated_at = ?, ended_at = ?
+    WHERE session_key = ?"""
 _UPDATE: Final = """
-    UPDATE sessions SET state = ?, result = ?, error = ?, updated_at = ?, ended_at = ?
+    UPDATE sessions SET result = ?, error = ?, updated_at = ?, ended_at = ?, state = ?
     WHERE session_key = ?"""
 _LEAVE: Final = "UPDATE tasks SET instance_id = NULL WHERE task_id = ?"
 _STOP: Final = """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from functools import cache
 from typing import Any, Final
 
 from opscore_middleware.core.liveness import Watermark
@@ -29,8 +31,6 @@ __all__ = [
 ]
 
 _COLUMNS: Final = tuple(field for field in Task._fields if field != "session_id")
-_WRITTEN_ONCE: Final = frozenset({"task_id", "node", "item", "created_at"})
-_CHANGED: Final = tuple(column for column in _COLUMNS if column not in _WRITTEN_ONCE)
 _RUNNING: Final = frozenset({SessionState.STARTED, SessionState.RUNNING})
 
 _SESSION: Final = Task._fields.index("session_id")
@@ -59,30 +59,40 @@ def insert_tasks(
     connection: sqlite3.Connection, session_key: int, state: SessionState, tasks: Iterable[Task]
 ) -> None:
     """Keep new tasks of a session that is in this state."""
-    connection.executemany(
-        _INSERT, [(session_key, _queue(task, state), *_columns(task)) for task in tasks]
-    )
+    rows = [[session_key, _queue(task, state), *_plain(task)] for task in tasks]
+    for row in rows:
+        del row[2 + _SESSION]
+    connection.executemany(_INSERT, rows)
 
 
 def update_tasks(
-    connection: sqlite3.Connection, changed: Iterable[tuple[Task, SessionState]]
+    connection: sqlite3.Connection, changed: Iterable[tuple[Task, Task, SessionState]]
 ) -> None:
-    """Write what has become of tasks, each with the state of its session."""
-    connection.executemany(
-        _UPDATE, [(*_columns(task), _queue(task, state)) for task, state in changed]
-    )
+    """Write what has become of tasks: as they were, as they are, and the state of their session.
+
+    Only what differs is written, since each index that holds a column has to follow it.
+    """
+    alike: dict[tuple[str, ...], list[list[Any]]] = {}
+    for before, after, state in changed:
+        pairs = zip(Task._fields, before, after, strict=True)
+        new = {field: value for field, old, value in pairs if value is not old}
+        if TaskState.READY in (before.state, after.state):
+            new["queue"] = _queue(after, state)
+        alike.setdefault(tuple(new), []).append([*_plain(new.values()), after.task_id])
+    for columns, rows in alike.items():
+        connection.executemany(_update(columns), rows)
 
 
-def _columns(task: Task) -> list[Any]:
-    """Return the values of `_COLUMNS`, of plain types, which are bound several times as quickly."""
-    values: list[Any] = list(task)
-    values[_STATE] = task.state.value
-    if task.route is not None:
-        values[_ROUTE] = task.route.value
-    for place in _FLAGS:
-        values[place] = int(values[place])
-    del values[_SESSION]
-    return values
+def _plain(values: Iterable[Any]) -> list[Any]:
+    """Return values of plain types, which are bound several times as quickly."""
+    return [value.value if isinstance(value, StrEnum) else value for value in values]
+
+
+@cache
+def _update(columns: tuple[str, ...]) -> str:
+    """Return the statement that writes these columns."""
+    assigned = ", ".join(f"{column} = ?" for column in columns)
+    return f"UPDATE tasks SET {assigned} WHERE task_id = ?"  # noqa: S608 - names of columns
 
 
 def _queue(task: Task, state: SessionState) -> str | None:
@@ -250,8 +260,3 @@ _NEXT_READY: Final = """
 _INSERT: Final = f"""
     INSERT INTO tasks (session_key, queue, {", ".join(_COLUMNS)})
     VALUES (?, ?, {", ".join("?" * len(_COLUMNS))})"""  # noqa: S608 - made of constants
-# Its parameters are all columns in order, then the queue.
-_UPDATE: Final = f"""
-    UPDATE tasks SET {", ".join(f"{c} = ?{_COLUMNS.index(c) + 1}" for c in _CHANGED)},
-                     queue = ?{len(_COLUMNS) + 1}
-    WHERE task_id = ?1"""  # noqa: S608 - made of constants

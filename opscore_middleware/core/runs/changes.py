@@ -27,9 +27,9 @@ def changes(before: Run, after: Run) -> list[Change]:
         return []
     known = before.tasks.get
     return [
-        Change(known(task_id), task)
+        Change(past, task)
         for task_id, task in after.tasks.items()
-        if known(task_id) is not task
+        if (past := known(task_id)) is not task
     ]
 
 
