@@ -244,6 +244,18 @@ async def test_an_agent_that_works_in_line_has_the_attempt_long_before_it_answer
     assert send.taken == [Route.DIRECT]
 
 
+async def test_an_agent_that_was_never_reached_before_has_the_attempt_as_soon_as_it_is_sent() -> (
+    None
+):
+    async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        assert await reader.read(1) == b""
+
+    async with listening_agent(hang) as agent, sender() as send:
+        under_way = asyncio.ensure_future(send(agent.url, task=attempt(route=None)))
+        await wait_until_async(lambda: send.taken, message="the attempt to be taken")
+        under_way.cancel()
+
+
 async def test_an_agent_may_refuse_after_a_long_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "SILENCE", 0.01)
     done = asyncio.Event()

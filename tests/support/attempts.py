@@ -39,6 +39,7 @@ def attempt(**changes: Any) -> Task:
         "spent": 0,
         "agent_id": "agent-1",
         "instance_id": "",
+        "route": Route.DIRECT,
         **changes,
     }
     return Task(**{name: given.get(name, Task._field_defaults.get(name)) for name in Task._fields})

@@ -12,7 +12,7 @@ import httpx
 from opscore_middleware.agentkit import AsyncAgentKit
 from opscore_middleware.core.clock import Clock
 from opscore_middleware.core.runs.records import Endpoint
-from opscore_middleware.core.runs.tasks import Route, Task
+from opscore_middleware.core.runs.tasks import Route, Task, attempt_id
 from opscore_middleware.errors import EndpointNotAllowed, RemoteError, RemoteUnavailable
 from opscore_middleware.server.dispatch.parcels import headers_of, message_of
 from opscore_middleware.server.dispatch.refusals import (
@@ -22,6 +22,7 @@ from opscore_middleware.server.dispatch.refusals import (
     together,
     unreachable,
 )
+from opscore_middleware.server.tracing import inject, span
 
 __all__ = ["Sender", "Taken"]
 
@@ -77,11 +78,12 @@ class Sender:
         late may still refuse after `taken`.
         """
         refusals: list[Refused] = []
-        for route in routes:
-            refusal = await self._ways[route](task, endpoint, taken)
-            if refusal is None or refusal.reached:
-                return refusal
-            refusals.append(refusal)
+        with span("send task", {"opscore.task_id": attempt_id(task)}):
+            for route in routes:
+                refusal = await self._ways[route](task, endpoint, taken)
+                if refusal is None or refusal.reached:
+                    return refusal
+                refusals.append(refusal)
         return together(refusals, endpoint)
 
     async def _by_agentkit(self, task: Task, endpoint: Endpoint, taken: Taken) -> Refused | None:
@@ -109,7 +111,9 @@ class Sender:
         told = False
         answering = asyncio.ensure_future(self._http.send(request, stream=True))
         try:
-            if await _is_silent(answering, written):
+            # The way to a new agent is noted at once: it may have done all before it answers.
+            patience = SILENCE if task.route is Route.DIRECT else 0.0
+            if await _is_silent(answering, written, patience):
                 told = True
                 await taken(Route.DIRECT)
             response = await answering
@@ -142,22 +146,29 @@ class Sender:
             if event == "http11.send_request_body.complete":
                 written.set()
 
+        carried: dict[str, str] = {}
+        inject(carried)
         return self._http.build_request(
             "POST",
             endpoint.url,
             content=message_of(task, now=self._clock()).body(),
-            headers=headers_of(task),
+            headers=[
+                *headers_of(task),
+                *((name.encode(), value.encode()) for name, value in carried.items()),
+            ],
             extensions={"trace": trace},
         )
 
 
-async def _is_silent(answering: asyncio.Future[httpx.Response], written: asyncio.Event) -> bool:
+async def _is_silent(
+    answering: asyncio.Future[httpx.Response], written: asyncio.Event, patience: float
+) -> bool:
     """Tell whether an agent that has the whole request says nothing for a while."""
     writing = asyncio.ensure_future(written.wait())
     try:
         either: set[asyncio.Future[Any]] = {answering, writing}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        done, _ = await asyncio.wait({answering}, timeout=SILENCE)
+        done, _ = await asyncio.wait({answering}, timeout=patience)
         return not done
     finally:
         writing.cancel()
