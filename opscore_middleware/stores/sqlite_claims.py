@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from typing import Any, Final
 
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.runs.availability import is_available
@@ -22,11 +23,6 @@ _AGENT: Final = "agent "
 _CAPABILITY: Final = "capability "
 
 
-class _Vacancy(NamedTuple):
-    slot: Slot
-    endpoint: Endpoint
-
-
 def claim(
     connection: sqlite3.Connection, *, limit: int, mark: Watermark | None, now: int
 ) -> list[Claim]:
@@ -34,16 +30,15 @@ def claim(
     queues = [queue for (queue,) in connection.execute(_QUEUES).fetchall()]
     if not queues:
         return []
-    vacancies = _vacancies(connection, queues, mark, now)
-    if not vacancies:
+    vacancies = _Vacancies(connection, mark, now)
+    if not vacancies.find(queues, limit=limit):
         return []
-    slots = [vacancy.slot for vacancy in vacancies.values()]
-    waiting = _waiting(connection, _served(slots), min(limit, len(slots)), now)
-    matches = match(waiting, slots, limit=limit)
+    waiting = _waiting(connection, vacancies.served, min(limit, len(vacancies.slots)), now)
+    vacancies.find_of({task.session_agent for task in waiting})
+    matches = match(waiting, vacancies.slots, limit=limit)
     if not matches:
         return []
-    endpoints = [vacancies[slot[:2]].endpoint for _, slot in matches]
-    return _dispatch(connection, matches, endpoints, now)
+    return _dispatch(connection, matches, [vacancies.endpoint(slot) for _, slot in matches], now)
 
 
 def endpoint(connection: sqlite3.Connection, *, agent_id: str, instance_id: str) -> Endpoint | None:
@@ -68,37 +63,74 @@ def candidates(
     return [agent_id for (agent_id,) in rows.fetchall()]
 
 
-def _vacancies(
-    connection: sqlite3.Connection, queues: Sequence[str], mark: Watermark | None, now: int
-) -> dict[tuple[str, str], _Vacancy]:
-    """Return the available instances with a free slot that could serve one of the queues."""
-    wanted = {
-        "agents": json.dumps(_named(queues, _AGENT)),
-        "capabilities": json.dumps(_named(queues, _CAPABILITY)),
-    }
-    capabilities: dict[str, tuple[str, ...]] = {}
-    found: dict[tuple[str, str], _Vacancy] = {}
-    for row in connection.execute(_CANDIDATES, wanted).fetchall():
-        if not is_available(instance_record(row), mark, now):
-            continue
-        text = row["capabilities"]
-        if text not in capabilities:
-            capabilities[text] = tuple(set(json.loads(text)))
-        slot = Slot(row["agent_id"], row["instance_id"], capabilities[text], row["tasked_at"])
-        found[slot[:2]] = _Vacancy(slot, _endpoint(row))
-    return found
+class _Vacancies:
+    """The available instances with a free slot, as many as a claim can need."""
+
+    def __init__(self, connection: sqlite3.Connection, mark: Watermark | None, now: int) -> None:
+        self._connection = connection
+        self._mark = mark
+        self._now = now
+        self._found: dict[tuple[str, str], tuple[Slot, Endpoint]] = {}
+        self._read: dict[str, frozenset[str]] = {}
+        self.served: set[str] = set()
+        """The queues that what was found could serve."""
+
+    @property
+    def slots(self) -> list[Slot]:
+        return [slot for slot, _ in self._found.values()]
+
+    def endpoint(self, slot: Slot) -> Endpoint:
+        return self._found[slot[:2]][1]
+
+    def find(self, queues: Collection[str], *, limit: int) -> bool:
+        """Look for slots that could serve these queues, those longest without a task first; tell
+        whether there is any.
+
+        A claim takes at most `limit`, so once there are as many for a queue it lacks none.
+        """
+        missing = dict.fromkeys(queues, limit)
+        for slot, endpoint in self._available(_named(queues, _AGENT), _named(queues, _CAPABILITY)):
+            serves = missing.keys() & self._serves(slot)
+            if serves:
+                self._found[slot[:2]] = slot, endpoint
+                self.served |= serves
+            for queue in serves:
+                missing[queue] -= 1
+                if not missing[queue]:
+                    del missing[queue]
+            if not missing:
+                break
+        return bool(self._found)
+
+    def find_of(self, agent_ids: Collection[str]) -> None:
+        """Look for slots of these agents, too: they go first for the tasks of their sessions."""
+        for slot, endpoint in self._available(list(agent_ids), []):
+            self._found.setdefault(slot[:2], (slot, endpoint))
+
+    def _available(
+        self, agent_ids: Sequence[str], capabilities: Sequence[str]
+    ) -> Iterator[tuple[Slot, Endpoint]]:
+        wanted = {"agents": json.dumps(agent_ids), "capabilities": json.dumps(capabilities)}
+        with closing(self._connection.execute(_CANDIDATES, wanted)) as rows:
+            for row in rows:
+                if is_available(instance_record(row), self._mark, self._now):
+                    can = self._capabilities(row["capabilities"])
+                    slot = Slot(row["agent_id"], row["instance_id"], can, row["tasked_at"])
+                    yield slot, _endpoint(row)
+
+    def _capabilities(self, text: str) -> Collection[str]:
+        # Agents are many, what they can do is not.
+        if text not in self._read:
+            self._read[text] = frozenset(json.loads(text))
+        return self._read[text]
+
+    def _serves(self, slot: Slot) -> set[str]:
+        """Return the queues that a slot could serve."""
+        return {f"{_AGENT}{slot.agent_id}", *(_CAPABILITY + can for can in slot.capabilities)}
 
 
-def _named(queues: Sequence[str], kind: str) -> list[str]:
+def _named(queues: Collection[str], kind: str) -> list[str]:
     return [queue.removeprefix(kind) for queue in queues if queue.startswith(kind)]
-
-
-def _served(slots: Sequence[Slot]) -> set[str]:
-    """Return the queues that some slot could serve."""
-    served = {_AGENT + slot.agent_id for slot in slots}
-    for capabilities in {slot.capabilities for slot in slots}:
-        served |= {_CAPABILITY + capability for capability in capabilities}
-    return served
 
 
 def _waiting(
@@ -215,7 +247,7 @@ _CANDIDATES: Final = f"""
       AND NOT EXISTS (
           SELECT 1 FROM tasks AS t
           WHERE t.agent_id = a.agent_id AND t.instance_id = i.instance_id AND {IS_OPEN})
-    """  # noqa: S608 - made of constants
+    ORDER BY slots.tasked_at, i.instance_key"""  # noqa: S608 - made of constants
 _ENDPOINT: Final = f"""
     SELECT i.instance_id, i.contact_endpoint, {_ENDPOINT_OF}
     FROM agents AS a JOIN instances AS i USING (agent_key)
