@@ -217,11 +217,13 @@ BY_KEYS: Final = """
     SET LOCAL enable_seqscan = off;
     SET LOCAL enable_hashjoin = off;
     SET LOCAL enable_mergejoin = off;
+    SET LOCAL plan_cache_mode = force_generic_plan;
     SET LOCAL jit = off"""
 """Has the rows of a transaction's statements looked for one by one, in the indexes of their keys.
 
 How many tasks are ready or open changes within seconds, from none to a hundred thousand; what the
-server last counted is wrong by then, and would let it choose to read them all.
+server last counted is wrong by then, and would let it choose to read them all. How they are looked
+for does not depend on what they are then, so it is planned once for each connection.
 """
 
 _UNENDED: Final = "t.state IN ('waiting', 'ready', 'dispatched', 'running')"
