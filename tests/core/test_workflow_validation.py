@@ -122,6 +122,10 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
         *(workflow(task("a", nextTaskId="b", fallbackTaskId="b"), task("b")),),
         *("tasks[0].nextTaskId", "'b' stands in for 'a', and cannot wait for it as well"),
     ),
+    "more fallbacks in a row than there may be": (
+        workflow(*(task(f"t{n}", fallbackTaskId=f"t{n + 1}") for n in range(17)), task("t17")),
+        *("tasks[16].fallbackTaskId", "'t17' is one more than the 16 fallbacks that 't0' may have"),
+    ),
     "a condition that cannot be read": (
         *(workflow(task("a", when="initialPayload.")), "tasks[0].when"),
         "'initialPayload.' is no expression",
@@ -264,6 +268,13 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_document() -> None:
     assert (caught.value.status, caught.value.code) == (422, "invalid_definition")
     assert caught.value.message.startswith("The definition has 8 faults: ")
     assert caught.value.context == {"faults": caught.value.faults}
+
+
+def test_of_thousands_of_faults_a_hundred_of_each_kind_are_told() -> None:
+    ids = [f"t{place}" for place in range(1000)]
+    tasks = [task(one, dependsOn=[f"x{n}" for n in range(200)], delay="x") for one in ids]
+    found = check(workflow(*tasks), expressions=JmesPath(), cron=next_run)
+    assert len(found) == 200
 
 
 def test_every_cycle_is_named() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from opscore_middleware.core.workflows.expressions import TASK_FIELDS, Expressions
@@ -24,7 +24,7 @@ class _Scope(NamedTuple):
     """What an expression may name. `before` is None where the order is not to be told."""
 
     roots: tuple[str, ...]
-    task_ids: Sequence[str]
+    task_ids: Collection[str]
     before: frozenset[str] | None
     expressions: Expressions
 
@@ -37,7 +37,7 @@ def formula_faults(
         before = None
         if is_ordered and task.task_id is not None:
             before = graph.ancestors(task.task_id)
-        scope = _Scope(_ROOTS, graph.task_ids, before, expressions)
+        scope = _Scope(_ROOTS, graph.predecessors.keys(), before, expressions)
         if task.when:
             yield from _expression((*task.loc, "when"), task.when, scope)
         if task.for_each:

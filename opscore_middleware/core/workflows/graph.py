@@ -6,10 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
+from typing import Final
 
 from opscore_middleware.core.workflows.definition import WorkflowDefinition
 
-__all__ = ["Graph", "from_edges", "graph"]
+__all__ = ["MAX_CHAIN", "Graph", "from_edges", "graph"]
+
+MAX_CHAIN: Final = 16
+"""How many fallbacks may stand behind one task, each for the one before."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,11 @@ class Graph:
         return found
 
     def chain(self, task_id: str) -> Iterator[str]:
-        """Go through a task's fallback, the fallback's own, and so on."""
+        """Go through a task's fallback, the fallback's own, and so on, `MAX_CHAIN` of them."""
         seen = {task_id}
         while (stands_in := self.fallbacks.get(task_id)) is not None and stands_in not in seen:
+            if len(seen) > MAX_CHAIN:
+                return
             yield stands_in
             seen.add(stands_in)
             task_id = stands_in

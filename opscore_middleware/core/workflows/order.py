@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from typing import Final
 
 from opscore_middleware.core.workflows.faults import Fault, Loc, nearest_name
-from opscore_middleware.core.workflows.graph import Graph, from_edges
+from opscore_middleware.core.workflows.graph import MAX_CHAIN, Graph, from_edges
 from opscore_middleware.core.workflows.sketch import Sketch
 
 __all__ = ["cycle_faults", "graph_of", "id_faults", "unknown_task"]
@@ -60,11 +60,7 @@ def cycle_faults(tasks: Sequence[Sketch], graph: Graph) -> Iterator[Fault]:
     A fallback makes one too where it waits for what waits for the task that it stands in for.
     """
     places = _places(tasks, graph)
-    for one in graph.fallbacks:
-        for stands_in in graph.chain(one):
-            if stands_in in graph.successors[one]:
-                message = f"{stands_in!r} stands in for {one!r}, and cannot wait for it as well"
-                yield Fault(places[one, stands_in], message)
+    yield from _fallback_faults(graph, places)
     rank = {one: place for place, one in enumerate(graph.task_ids)}
     awaited = {one: graph.awaited(one) for one in graph.task_ids}
     for one, fallback in graph.fallbacks.items():
@@ -76,6 +72,20 @@ def cycle_faults(tasks: Sequence[Sketch], graph: Graph) -> Iterator[Fault]:
         for one in cycle:
             awaited.pop(one, None)
         awaited = {one: befores - set(cycle) for one, befores in awaited.items()}
+
+
+def _fallback_faults(graph: Graph, places: Mapping[tuple[str, str], Loc]) -> Iterator[Fault]:
+    for one in graph.fallbacks:
+        chain = list(graph.chain(one))
+        if len(chain) == MAX_CHAIN and (further := graph.fallbacks.get(chain[-1])) is not None:
+            message = (
+                f"{further!r} is one more than the {MAX_CHAIN} fallbacks that {one!r} may have"
+            )
+            yield Fault(places[chain[-1], further], message)
+        for stands_in in chain:
+            if stands_in in graph.successors[one]:
+                message = f"{stands_in!r} stands in for {one!r}, and cannot wait for it as well"
+                yield Fault(places[one, stands_in], message)
 
 
 def _cycle(awaited: dict[str, set[str]]) -> list[str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import Any, Final
 
 from opscore_middleware.core.workflows.definition import WorkflowDefinition
@@ -21,6 +22,8 @@ Cron = Callable[[str, datetime], datetime]
 """Returns when a cron expression next comes true after a time. Raises `ValueError`, saying why it
 never does."""
 
+_MAX_FAULTS: Final = 100
+_MAX_CYCLES: Final = 20
 # A schedule that comes true after this comes true at all; any day would do.
 _SOME_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -41,23 +44,21 @@ def parse(
 
 
 def check(document: Any, *, expressions: Expressions, cron: Cron | None = None) -> list[Fault]:
-    """Return everything that is wrong with a document as a definition, in its order."""
+    """Return everything that is wrong with a document as a definition, in its order.
+
+    Of each kind of fault at most a hundred, of cycles at most twenty.
+    """
     if not isinstance(document, Mapping):
         return [Fault((), "must be an object with id, name and tasks")]
-    return sorted(_faults(document, expressions, cron), key=_place)
-
-
-def _faults(
-    document: Mapping[str, Any], expressions: Expressions, cron: Cron | None
-) -> Iterator[Fault]:
     tasks = sketch(document)
     graph = graph_of(tasks)
-    yield from shape_faults(document)
-    yield from id_faults(tasks)
-    cycles = list(cycle_faults(tasks, graph))
-    yield from cycles
-    yield from formula_faults(tasks, graph, expressions=expressions, is_ordered=not cycles)
-    yield from _schedule_faults(document, cron)
+    cycles = list(islice(cycle_faults(tasks, graph), _MAX_CYCLES))
+    formulas = formula_faults(tasks, graph, expressions=expressions, is_ordered=not cycles)
+    stages = (shape_faults(document), id_faults(tasks), formulas, _schedule_faults(document, cron))
+    # Each fault looks for what was meant, among all that there is: a broken million of them is not
+    # worth that.
+    found = [*cycles, *chain.from_iterable(islice(stage, _MAX_FAULTS) for stage in stages)]
+    return sorted(found, key=_place)
 
 
 def _schedule_faults(document: Mapping[str, Any], cron: Cron | None) -> Iterator[Fault]:
