@@ -15,7 +15,7 @@ from rich.text import Text
 from opscore_middleware.cli.output import ago, state_text
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.runs.tasks import ENDED
-from opscore_middleware.core.runs.views import TaskQuery, TaskView
+from opscore_middleware.core.runs.views import SessionView, TaskQuery, TaskView
 from opscore_middleware.core.sessions import TERMINAL, Session, SessionState
 
 __all__ = ["follow_session", "in_order", "task_rows", "tasks_of"]
@@ -70,7 +70,7 @@ def follow_session(client: OpsCoreClient, session_id: str) -> SessionState:
         return client.get_session(session_id).state
 
 
-def _drawing(client: OpsCoreClient, session: Session, console: Console) -> SessionState:
+def _drawing(client: OpsCoreClient, session: SessionView, console: Console) -> SessionState:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(_drawn(session, tasks_of(client, session)), refresh=True)
@@ -80,7 +80,7 @@ def _drawing(client: OpsCoreClient, session: Session, console: Console) -> Sessi
             session = client.get_session(session.session_id)
 
 
-def _telling(client: OpsCoreClient, session: Session, console: Console) -> SessionState:
+def _telling(client: OpsCoreClient, session: SessionView, console: Console) -> SessionState:
     """Print one line for each change, where nothing can be drawn anew."""
     told: dict[str, str] = {}
     while True:
@@ -97,14 +97,12 @@ def _telling(client: OpsCoreClient, session: Session, console: Console) -> Sessi
         session = client.get_session(session.session_id)
 
 
-def _drawn(session: Session, tasks: Sequence[TaskView]) -> Group:
+def _drawn(session: SessionView, tasks: Sequence[TaskView]) -> Group:
     now = datetime.now(UTC)
-    over = sum(task.state in ENDED for task in tasks)
-    head = Text.assemble(
-        f"session {session.session_id}  ",
-        state_text(session.state),
-        f"  {over} of {len(tasks)} tasks are over",
-    )
+    head = Text.assemble(f"session {session.session_id}  ", state_text(session.state))
+    if session.progress is not None:
+        over = sum(session.progress[state] for state in ENDED)
+        head.append(f"  {over} of {session.progress['total']} tasks are over")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("TASK", "STATE", "PROGRESS", "AGENT", "ATTEMPT", "SINCE", "ID"):
         table.add_column(column, overflow="fold", no_wrap=column == "ID")

@@ -28,6 +28,7 @@ from opscore_middleware.core.models import (
 )
 from opscore_middleware.core.runs.views import (
     Replayed,
+    SessionView,
     TaskProgress,
     TaskQuery,
     TaskResult,
@@ -209,7 +210,7 @@ class AsyncOpsCoreClient:
         """Start a session; with an id of its own it can be started again without harm."""
         return await self._send(calls.start_session(start))
 
-    async def get_session(self, session_id: str) -> Session:
+    async def get_session(self, session_id: str) -> SessionView:
         """Return one session."""
         return await self._send(calls.get_session(session_id))
 

@@ -28,6 +28,7 @@ from opscore_middleware.core.models import (
 )
 from opscore_middleware.core.runs.views import (
     Replayed,
+    SessionView,
     TaskProgress,
     TaskQuery,
     TaskResult,
@@ -204,7 +205,7 @@ class OpsCoreClient:
         """Start a session; with an id of its own it can be started again without harm."""
         return self._send(calls.start_session(start))
 
-    def get_session(self, session_id: str) -> Session:
+    def get_session(self, session_id: str) -> SessionView:
         """Return one session."""
         return self._send(calls.get_session(session_id))
 

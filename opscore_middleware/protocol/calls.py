@@ -33,6 +33,7 @@ from opscore_middleware.core.models import (
 )
 from opscore_middleware.core.runs.views import (
     Replayed,
+    SessionView,
     TaskProgress,
     TaskQuery,
     TaskResult,
@@ -218,9 +219,9 @@ def start_session(start: SessionStart) -> Call[Session]:
     return _post(f"{PREFIX}/sessions", _dump(start), Session)
 
 
-def get_session(session_id: str) -> Call[Session]:
+def get_session(session_id: str) -> Call[SessionView]:
     """Read one session."""
-    return _get(f"{PREFIX}/sessions/{_segment(session_id)}", Session)
+    return _get(f"{PREFIX}/sessions/{_segment(session_id)}", SessionView)
 
 
 def list_sessions(query: SessionQuery | None = None) -> Call[Page[Session]]:
