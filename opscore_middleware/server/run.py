@@ -93,20 +93,21 @@ async def _open_and_close(store: Store) -> None:
 
 
 def _run(app: FastAPI, listener: socket.socket) -> None:
-    config = uvicorn.Config(
-        app,
-        # Entered below: the web server would wrap what goes wrong in a traceback of its own.
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Nobody may claim to be another peer than the one that connected.
-        proxy_headers=False,
-        timeout_graceful_shutdown=GRACE,
-    )
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(app, Server(config, app), listener))
+    with tracing() as traced:
+        config = uvicorn.Config(
+            traced(app),
+            # Entered below: the web server would wrap what goes wrong in a traceback of its own.
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # Nobody may claim to be another peer than the one that connected.
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(_serve(app, Server(config, app), listener))
 
 
 class Server(uvicorn.Server):

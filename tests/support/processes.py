@@ -156,6 +156,6 @@ def opscore_command() -> list[str]:
 
 def clean_environment(**env: str) -> dict[str, str]:
     """Return this process's environment without anything that configures Ops-Core, plus `env`."""
-    settings = ("OPSCORE_", "AGENTKIT_", "LOG_")
+    settings = ("OPSCORE_", "AGENTKIT_", "LOG_", "OTEL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
     return kept | env
