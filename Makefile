@@ -21,10 +21,11 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed ## watch an agent's life reach Ops-Core (KEEP=1 leaves both running)
 	@$(BIN)/python -m examples.fastapi_agent.demo $(if $(KEEP),--keep)
 
-# Most tests wait for real processes, so three workers share the processors. What fails is tried again
-# before it counts: a machine that is busy elsewhere may miss a bound; the summary lists what was.
+# Most tests wait for real processes, so three workers share the processors; tests that share a server
+# stay together (tests/conftest.py). What fails is tried once more before it counts: a machine that is
+# busy elsewhere may miss a bound; the summary lists what was.
 test: $(VENV)/.installed ## the whole suite
-	$(BIN)/python -m pytest -m 'not soak' -n 3 --dist worksteal --reruns 2 -r fER
+	$(BIN)/python -m pytest -m 'not soak' -n 3 --dist loadgroup --reruns 1 -r fER
 
 check: $(VENV)/.installed ## lint, format, types, import direction
 	$(BIN)/ruff check .
