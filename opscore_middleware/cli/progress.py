@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -92,6 +92,8 @@ def _telling(client: OpsCoreClient, session: SessionView, console: Console) -> S
             console.print(f"session: {session.state.value}", soft_wrap=True)
         told[session.session_id] = session.state
         if session.state in TERMINAL:
+            if session.error is not None:
+                console.print(_message(session.error), soft_wrap=True, markup=False)
             return session.state
         time.sleep(_EVERY)
         session = client.get_session(session.session_id)
@@ -130,5 +132,8 @@ def _since(task: TaskView) -> datetime:
     return task.ended_at or task.started_at or task.dispatched_at or task.created_at
 
 
-def _message(error: Mapping[str, object]) -> str:
-    return str(error.get("message") or error)
+def _message(error: Mapping[str, Any]) -> str:
+    """Return what a session failed for, and what was behind that."""
+    cause = error.get("cause")
+    behind = cause.get("message") if isinstance(cause, Mapping) else None
+    return " ".join(str(part) for part in (error.get("message"), behind) if part) or str(error)

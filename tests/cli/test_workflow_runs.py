@@ -185,7 +185,8 @@ def test_what_failed_is_dead_until_it_is_tried_again(
         )
         assert done.returncode == 1
         session_id, *told = done.stdout.splitlines()
-        assert told[-2:] == ["only: failed", "session: failed"]
+        assert told[-2:] == ["session: failed", "Task 'only' failed. out of quota"]
+        assert "only: failed" in told
         (task,) = json.loads(opscore("task", "dead", "--agent", agent_id, "--json").stdout)
         assert "out of quota" in opscore("task", "show", task["taskId"]).stdout
         assert "out of quota" in opscore("task", "why", task["taskId"]).stdout
@@ -243,7 +244,7 @@ def test_on_a_terminal_a_session_is_drawn(
     drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stdout)
     assert "failed  1 of 1 tasks are over" in drawn
     assert re.search(rf"only +failed +{agent_id} +1 ", drawn)
-    assert "Task 'only' failed." in drawn
+    assert "Task 'only' failed. out of quota" in drawn
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_session(
