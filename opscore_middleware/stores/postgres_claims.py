@@ -9,16 +9,14 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from opscore_middleware.core.liveness import Watermark
-from opscore_middleware.core.runs.availability import is_available
 from opscore_middleware.core.runs.matching import Slot, Waiting, match
 from opscore_middleware.core.runs.records import Claim, Endpoint
 from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.stores.postgres_connections import Connection, Connections
-from opscore_middleware.stores.postgres_endpoints import URL, endpoint_of
 from opscore_middleware.stores.postgres_locks import CLAIMS
 from opscore_middleware.stores.postgres_reports import HURRY
-from opscore_middleware.stores.postgres_tasks import BY_KEYS, FIELDS, IS_OPEN, RUNS, task_of
-from opscore_middleware.stores.rows import NO_INSTANCE, PRESENT, instance_record
+from opscore_middleware.stores.postgres_slots import FreeSlots, Wanted, free_slots
+from opscore_middleware.stores.postgres_tasks import BY_KEYS, FIELDS, RUNS, task_of
 
 __all__ = ["Moment", "claim"]
 
@@ -102,9 +100,9 @@ class _Choosing:
 
     async def claim(self, lock: str) -> _Attempt:
         await self._connection.execute(_TAKE_TURN)
-        free = await self._free()
-        waiting = {row["task_key"]: row for row in await self._waiting(free)}
-        matches = match((Waiting(*row[2:]) for row in waiting.values()), free, limit=self._limit)
+        free, waiting = await self._look()
+        tasks = (Waiting(*row[2:]) for row in waiting.values())
+        matches = match(tasks, free, limit=self._limit)
         if not matches:
             return _Attempt([], 0, set())
         wanted = {waiting[m.task.task_key]["session_key"] for m in matches}
@@ -123,21 +121,28 @@ class _Choosing:
         passed = wanted - locked.keys()
         return _Attempt(claims, len(passed) + len(chosen) - len(claims), passed)
 
-    async def _free(self) -> dict[Slot, Endpoint]:
-        """Return the slots of available instances that hold no attempt, and where those are."""
+    async def _look(self) -> tuple[dict[Slot, Endpoint], dict[int, asyncpg.Record]]:
+        """Return slots and where they are, and the first tasks of each queue by their keys."""
         pinned = [q.removeprefix(_AGENT) for q in self._queues if q.startswith(_AGENT)]
-        wanted = {q.removeprefix(_CAPABILITY) for q in self._queues if q.startswith(_CAPABILITY)}
-        rows = await self._connection.fetch(_FREE, pinned, list(wanted))
-        return {
-            Slot(
-                row["agent_id"],
-                row["instance_id"],
-                tuple(wanted.intersection(row["wanted"])),
-                row["given_at"],
-            ): endpoint_of(row)
-            for row in rows
-            if is_available(instance_record(row), self._moment.mark, self._moment.kept)
-        }
+        known = [q.removeprefix(_CAPABILITY) for q in self._queues if q.startswith(_CAPABILITY)]
+        free, is_all = await self._free(Wanted(pinned, known), known)
+        waiting = {row["task_key"]: row for row in await self._waiting(free)}
+        if not is_all:
+            # A session's own agent goes first, wherever it comes among the others.
+            own = {row["agent_id"] for row in waiting.values() if row["pinned"] is None}
+            more, _ = await self._free(Wanted(own, ()), known)
+            free |= more
+        return free, waiting
+
+    async def _free(self, wanted: Wanted, known: Collection[str]) -> FreeSlots:
+        return await free_slots(
+            self._connection,
+            wanted,
+            known=known,
+            limit=self._limit,
+            mark=self._moment.mark,
+            now=self._moment.kept,
+        )
 
     async def _waiting(self, free: Iterable[Slot]) -> list[asyncpg.Record]:
         """Return, of each queue, the first tasks, no more than there are slots for."""
@@ -190,31 +195,6 @@ _TAKE_TURN: Final = f"""
     {BY_KEYS};
     SELECT pg_advisory_xact_lock({CLAIMS});
     SET LOCAL lock_timeout = '250ms'"""
-
-# Reports without an instance count as one, which real instances supersede. The offset keeps the
-# server from looking through all attempts of an agent for each of its instances.
-_FREE: Final = f"""
-    SELECT a.agent_id, a.route, {URL}, i.instance_id, i.state,
-           CASE WHEN i.state = 'error' THEN i.details END AS details, i.timestamp, i.sequence,
-           i.started_at, i.last_seen_at, i.contact_endpoint, i.interval, i.loop_lag, i.in_flight,
-           slot.given_at,
-           ARRAY(SELECT jsonb_array_elements_text(a.capabilities::jsonb)
-                 INTERSECT SELECT unnest($2::text[])) AS wanted
-    FROM opscore.agents AS a
-    JOIN opscore.instances AS i ON i.agent_key = a.agent_key
-    LEFT JOIN opscore.slots AS slot
-        ON slot.agent_id = a.agent_id AND slot.instance_id = i.instance_id
-    WHERE (a.agent_id = ANY($1::text[]) OR a.capabilities::jsonb ?| $2::text[])
-      AND a.deregistered_at IS NULL AND i.state IN ('idle', 'error') AND {PRESENT}
-      AND (i.instance_id <> '{NO_INSTANCE}' OR NOT EXISTS (
-          SELECT FROM opscore.instances AS i
-          WHERE i.agent_key = a.agent_key AND i.instance_id <> '{NO_INSTANCE}'
-            AND i.state <> 'UNKNOWN' AND {PRESENT}))
-      AND NOT EXISTS (
-          SELECT FROM opscore.tasks AS t
-          WHERE {IS_OPEN} AND t.agent_id = a.agent_id AND t.instance_id = i.instance_id
-          OFFSET 0)
-    """  # noqa: S608 - made of constants
 
 _WAITING: Final = f"""
     SELECT first.* FROM unnest($1::text[], $2::bigint[]) AS queues (queue, slots)
