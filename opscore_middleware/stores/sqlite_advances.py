@@ -18,7 +18,7 @@ from opscore_middleware.core.runs.records import Advance, Run
 from opscore_middleware.core.runs.tasks import Task, attempt_id
 from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.stores.sqlite_runs import Kept, kept_runs, session_keys_of_tasks
-from opscore_middleware.stores.sqlite_tasks import IS_OPEN, insert_tasks, update_tasks
+from opscore_middleware.stores.sqlite_tasks import IS_OPEN, OPEN_TASKS, insert_tasks, update_tasks
 
 __all__ = ["Answer", "Asked", "RunWriter"]
 
@@ -160,7 +160,7 @@ def _save_session(connection: sqlite3.Connection, kept: Kept, after: Run) -> Non
 
 
 _HOLDERS: Final = f"""
-    SELECT t.session_key FROM tasks AS t
+    SELECT t.session_key FROM {OPEN_TASKS}
     WHERE t.agent_id = ? AND t.instance_id = ? AND {IS_OPEN}"""  # noqa: S608 - made of constants
 _TOUCH: Final = """
     UPDATE sessions SET result = ?, error = ?, updated_at = ?, ended_at = ?

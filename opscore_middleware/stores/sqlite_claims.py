@@ -15,7 +15,7 @@ from opscore_middleware.core.runs.records import Claim, Endpoint
 from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.stores.rows import NO_INSTANCE, PRESENT, instance_record
-from opscore_middleware.stores.sqlite_tasks import IS_OPEN, tasks_with_keys
+from opscore_middleware.stores.sqlite_tasks import IS_OPEN, OPEN_TASKS, tasks_with_keys
 
 __all__ = ["candidates", "claim", "endpoint", "prefer_route"]
 
@@ -217,9 +217,10 @@ _DISPATCH: Final = """
 _TASKED: Final = """
     INSERT INTO slots (agent_id, instance_id, tasked_at) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET tasked_at = excluded.tasked_at, stopped = NULL, stopped_at = NULL"""
+# By their keys, since there may be many that have only just started.
 _RUN: Final = """
     UPDATE sessions SET state = 'running', updated_at = ?
-    WHERE state = 'started' AND session_key IN (
+    WHERE +state = 'started' AND session_key IN (
         SELECT session_key FROM tasks WHERE task_key IN (SELECT value FROM json_each(?)))"""
 _WORKFLOWS: Final = """
     SELECT session_id, workflow_id FROM sessions WHERE session_key IN (
@@ -245,7 +246,7 @@ _CANDIDATES: Final = f"""
           SELECT 1 FROM instances AS real WHERE real.agent_key = i.agent_key
              AND real.instance_id <> '{NO_INSTANCE}' AND real.state <> '{AgentState.UNKNOWN}'))
       AND NOT EXISTS (
-          SELECT 1 FROM tasks AS t
+          SELECT 1 FROM {OPEN_TASKS}
           WHERE t.agent_id = a.agent_id AND t.instance_id = i.instance_id AND {IS_OPEN})
     ORDER BY slots.tasked_at, i.instance_key"""  # noqa: S608 - made of constants
 _ENDPOINT: Final = f"""

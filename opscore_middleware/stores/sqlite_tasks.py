@@ -17,6 +17,7 @@ from opscore_middleware.stores.fleet_sql import SQLITE, lost
 
 __all__ = [
     "IS_OPEN",
+    "OPEN_TASKS",
     "due",
     "get_task",
     "insert_tasks",
@@ -200,6 +201,9 @@ def _newest_of_agent(condition: str) -> str:
         ORDER BY created_at DESC, task_id DESC LIMIT :limit"""  # noqa: S608 - made of constants
 
 
+OPEN_TASKS: Final = "tasks AS t INDEXED BY tasks_open"
+"""The table of tasks `t`, to be read by the index of those of which an attempt is out."""
+
 IS_OPEN: Final = """(t.state IN ('dispatched', 'running')
     AND t.agent_id IS NOT NULL AND t.instance_id IS NOT NULL)"""
 """Says of a task `t` that an attempt of it is out; in the words of the index."""
@@ -212,6 +216,7 @@ _FIELDS: Final = ", ".join(
 _TASK: Final = f"""
     SELECT {_FIELDS} FROM tasks AS t CROSS JOIN sessions AS s ON s.session_key = t.session_key
     """  # noqa: S608 - made of constants
+_OPEN_TASK: Final = _TASK.replace("tasks AS t", OPEN_TASKS)
 
 _OF_SESSIONS: Final = f"""
     {_TASK} WHERE t.session_key IN (SELECT value FROM json_each(?))
@@ -222,17 +227,17 @@ _WITH_KEYS: Final = f"""
     CROSS JOIN sessions AS s ON s.session_key = t.session_key
     ORDER BY wanted.key"""  # noqa: S608 - made of constants
 _DUE: Final = f"""
-    {_TASK} WHERE {_UNENDED} AND t.deadline_at <= ? ORDER BY t.deadline_at LIMIT ?"""
+    {_TASK.replace("tasks AS t", "tasks AS t INDEXED BY tasks_by_deadline")}
+    WHERE {_UNENDED} AND t.deadline_at <= ? ORDER BY t.deadline_at LIMIT ?"""
 _OPEN_OF: Final = f"""
-    {_TASK} WHERE {IS_OPEN} AND t.agent_id IN (SELECT value FROM json_each(?))
+    {_OPEN_TASK} WHERE {IS_OPEN} AND t.agent_id IN (SELECT value FROM json_each(?))
     ORDER BY t.task_key"""  # noqa: S608 - made of constants
 _ON_LOST: Final = f"""
-    SELECT {_FIELDS} FROM tasks AS t
-    CROSS JOIN sessions AS s ON s.session_key = t.session_key
+    {_OPEN_TASK}
     CROSS JOIN agents AS a ON a.agent_id = t.agent_id
     CROSS JOIN instances AS i ON i.agent_key = a.agent_key AND i.instance_id = t.instance_id
     WHERE {IS_OPEN} AND (i.state = '{AgentState.FINISHED}' OR {lost(SQLITE, 1, 2)})
-    ORDER BY t.task_key LIMIT ?3"""  # noqa: S608 - made of constants
+    ORDER BY t.task_key LIMIT ?3"""
 _UNFINISHED: Final = f"""
     SELECT t.state, count(*) FROM tasks AS t WHERE {_UNENDED} GROUP BY t.state
     """  # noqa: S608 - made of constants

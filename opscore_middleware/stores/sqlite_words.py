@@ -7,7 +7,7 @@ from typing import Final
 
 from opscore_middleware.core.runs.records import Stopped, Word
 from opscore_middleware.stores.sqlite_events import last_event_id
-from opscore_middleware.stores.sqlite_tasks import IS_OPEN
+from opscore_middleware.stores.sqlite_tasks import IS_OPEN, OPEN_TASKS
 
 __all__ = ["end_turn", "heard", "hearing", "stopped", "words"]
 
@@ -53,7 +53,7 @@ _WORDS: Final = f"""
     CROSS JOIN instances AS i ON i.instance_key = e.instance_key
     CROSS JOIN agents AS a ON a.agent_key = e.agent_key
     WHERE e.event_id > ? AND +e.agent_key IN (
-        SELECT at_work.agent_key FROM tasks AS t JOIN agents AS at_work USING (agent_id)
+        SELECT at_work.agent_key FROM {OPEN_TASKS} JOIN agents AS at_work USING (agent_id)
         WHERE {IS_OPEN})
     ORDER BY e.event_id LIMIT ?"""  # noqa: S608 - made of constants
 _STOPPED: Final = """

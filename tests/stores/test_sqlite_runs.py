@@ -1,0 +1,139 @@
+"""What runs in SQLite rely on: shared commits, indexes without finished tasks, and upgrades."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from opscore_middleware.core.runs.records import Advance, Run
+from opscore_middleware.core.runs.tasks import TaskState
+from opscore_middleware.stores import sqlite_advances, sqlite_claims, sqlite_tasks, sqlite_words
+from opscore_middleware.stores.schema import steps
+from opscore_middleware.stores.sqlite import SqliteStore
+from opscore_middleware.stores.sqlite_upgrade import APPLICATION_ID
+from tests.stores.run_support import claimed, ends, given, idle, sets, task
+from tests.stores.support import NOW
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(str(tmp_path / "opscore.db"))
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def statements_of(store: SqliteStore) -> list[str]:
+    """A list that grows with every statement that the writer executes."""
+    told: list[str] = []
+    await store._open_writer().run(lambda connection: connection.set_trace_callback(told.append))
+    told.clear()
+    return told
+
+
+async def test_runs_advanced_at_once_are_read_once_and_share_a_commit(store: SqliteStore) -> None:
+    for n in range(20):
+        await given(store, task(f"t{n}"), task(f"u{n}"), session_id=f"s{n}")
+    told = await statements_of(store)
+    steps = [Advance(ends(f"{name}{n}"), task_id=f"{name}{n}") for n in range(20) for name in "tu"]
+    await asyncio.gather(store.advance(steps[:30], now=NOW), store.advance(steps[30:], now=NOW))
+    reads = [statement for statement in told if statement.lstrip().startswith("SELECT")]
+    commits = told.count("COMMIT")
+    assert 1 <= commits <= 2
+    assert len(reads) <= 4 * commits
+
+
+async def test_a_step_whose_data_cannot_be_kept_fails_alone(store: SqliteStore) -> None:
+    await given(store, task("t"))
+    await given(store, task("u"), session_id="other")
+    broken, well = await store.advance(
+        [
+            Advance(sets("t", result="\ud800"), task_id="t"),
+            Advance(ends("u"), task_id="u"),
+        ],
+        now=NOW,
+    )
+    assert isinstance(broken, UnicodeEncodeError)
+    assert isinstance(well, Run)
+    tasks = [await store.get_task(name) for name in "tu"]
+    assert [t.state for t in tasks if t is not None] == [TaskState.READY, TaskState.COMPLETED]
+
+
+async def test_two_open_attempts_in_one_slot_cannot_be_kept(store: SqliteStore) -> None:
+    await idle(store)
+    await given(store, task("t"), task("u"))
+    assert await claimed(store) == {"t": ("a", "i")}
+    (refused,) = await store.advance(
+        [
+            Advance(
+                sets("u", state=TaskState.DISPATCHED, agent_id="a", instance_id="i"), task_id="u"
+            )
+        ],
+        now=NOW,
+    )
+    assert isinstance(refused, sqlite3.IntegrityError)
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (sqlite_claims._QUEUES, "tasks_queued"),
+        (sqlite_claims._WAITING, "tasks_queued"),
+        (sqlite_claims._CANDIDATES, "tasks_open"),
+        (sqlite_tasks._NEXT_READY, "tasks_queued"),
+        (sqlite_tasks._DUE, "tasks_by_deadline"),
+        (sqlite_tasks._OPEN_OF, "tasks_open"),
+        (sqlite_tasks._ON_LOST, "tasks_open"),
+        (sqlite_words._WORDS, "tasks_open"),
+        (sqlite_advances._HOLDERS, "tasks_open"),
+    ],
+)
+async def test_finished_tasks_are_not_looked_at(store: SqliteStore, query: str, index: str) -> None:
+    def plan(connection: sqlite3.Connection) -> list[str]:
+        names = dict.fromkeys(("queues", "agents", "capabilities"), "[]") | {"now": 0, "limit": 1}
+        values = names if ":" in query else [0] * (3 if "?3" in query else query.count("?"))
+        return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+
+    # The tables that are walked through are those of one query alone; tasks never are.
+    steps = await store._open_writer().run(plan)
+    walks = [step for step in steps if step.startswith("SCAN") and index not in step]
+    assert not {step.split()[1] for step in walks} & {"tasks", "t", "first"}
+    assert any(index in step for step in steps)
+
+
+async def test_the_turn_to_hear_is_free_once_the_file_is_opened_again(tmp_path: Path) -> None:
+    path = str(tmp_path / "opscore.db")
+    for holder in ("before the restart", "after it"):
+        store = SqliteStore(path)
+        await store.open()
+        assert await store.hearing(holder=holder, lease=10**12, now=NOW) is not None
+        await store.close()
+
+
+async def test_agents_of_an_older_release_get_tasks_by_what_they_can_do(tmp_path: Path) -> None:
+    path = tmp_path / "opscore.db"
+    with closing(sqlite3.connect(path)) as connection:
+        for step in steps("sqlite")[:4]:
+            connection.executescript(step.sql)
+        connection.executescript(
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 4;"
+        )
+        connection.execute(
+            "INSERT INTO agents (agent_key, agent_id, agent_name, version, capabilities,"
+            " registered_at, updated_at) VALUES (1, 'a', 'a', '', ?, 1, 1)",
+            (json.dumps(["c", "c", "d"]),),
+        )
+        connection.commit()
+    store = SqliteStore(str(path))
+    await store.open()
+    assert await store.candidates(pinned=None, capability="c") == ["a"]
+    await store.close()
