@@ -201,6 +201,14 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
         workflow(task("a", parameters={"x": float("inf")})),
         *("tasks[0].parameters.x", "no number that JSON knows"),
     ),
+    "half a character": (
+        *(workflow(task("a", parameters={"x": ["\ud83d"]})), "tasks[0].parameters.x[0]"),
+        "half a character",
+    ),
+    "half a character in a name": (
+        *(workflow(task("a", parameters={"\ud83d": 1})), "tasks[0].parameters"),
+        "a name that is no text",
+    ),
     "no type that JSON knows": (
         *(workflow(task("a", parameters={"x": {1}})), "tasks[0].parameters.x"),
         "set is no type that JSON knows",

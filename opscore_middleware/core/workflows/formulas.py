@@ -51,19 +51,36 @@ def _value(loc: Loc, value: Any, scope: _Scope, depth: int) -> Iterator[Fault]:
         yield Fault(loc[:10], f"is nested more than {_MAX_DEPTH} deep")
     elif isinstance(value, Mapping):
         for name, one in value.items():
-            if isinstance(name, str):
+            if isinstance(name, str) and _is_whole(name):
                 yield from _value((*loc, name), one, scope, depth + 1)
             else:
                 yield Fault(loc, f"has a name that is no text: {name!r}")
     elif isinstance(value, list | tuple):
         for place, one in enumerate(value):
             yield from _value((*loc, place), one, scope, depth + 1)
-    elif isinstance(value, str):
-        yield from _template(loc, value, scope)
+    else:
+        yield from _leaf(loc, value, scope)
+
+
+def _leaf(loc: Loc, value: Any, scope: _Scope) -> Iterator[Fault]:
+    if isinstance(value, str):
+        if _is_whole(value):
+            yield from _template(loc, value, scope)
+        else:
+            yield Fault(loc, f"{value!r} has half a character, which no UTF-8 can say")
     elif isinstance(value, float) and not math.isfinite(value):
         yield Fault(loc, f"{value} is no number that JSON knows")
     elif not (value is None or isinstance(value, bool | int | float)):
         yield Fault(loc, f"{type(value).__name__} is no type that JSON knows")
+
+
+def _is_whole(text: str) -> bool:
+    """Tell whether a text can travel: JSON can spell one half of a pair that means a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _template(loc: Loc, text: str, scope: _Scope) -> Iterator[Fault]:
