@@ -11,6 +11,7 @@ import sys
 from tests.benchmarks import (
     blackhole,
     bodies,
+    dispatch,
     ingest,
     latency,
     memory,
@@ -34,6 +35,7 @@ BENCHMARKS = {
 LONG = {
     "scale": scale.main,
     "restart": restart.main,
+    "dispatch": dispatch.main,
 }
 
 

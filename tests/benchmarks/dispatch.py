@@ -1,0 +1,255 @@
+"""Tasks per second through the engine, without HTTP: claimed, begun, completed, all of it on disk.
+
+    python -m tests.benchmarks dispatch --tasks 20000 --slots 1000 --finished 1000000
+
+Agents are played by reports that go straight into the store, in batches, as the ingest of a busy
+server brings them. Prints what each store does: tasks per second; how long a task that comes to an
+idle fleet waits until it is begun; and how long a claim takes beside an empty table and beside one
+that holds many finished tasks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from opscore_middleware.core.clock import system_clock
+from opscore_middleware.core.liveness import Watermark
+from opscore_middleware.core.models import Registration
+from opscore_middleware.core.records import StoredReport
+from opscore_middleware.core.runs.engine import Engine
+from opscore_middleware.core.runs.records import Claim, Run
+from opscore_middleware.core.runs.tasks import TaskState, attempt_id
+from opscore_middleware.core.runs.views import WorkflowStart
+from opscore_middleware.core.workflows.validation import parse
+from opscore_middleware.notations.expressions import JmesPath
+from opscore_middleware.stores import Database, open_store
+from tests.support.postgres import database_of_its_own, running_postgres
+
+__all__ = ["main"]
+
+_AT_ONCE = 500
+_ONE_TASK = {
+    "id": "bench",
+    "name": "Bench",
+    "tasks": [{"taskId": "one", "name": "one", "agentCapability": "c"}],
+}
+
+
+class Fleet:
+    """Agents that begin what they are given, and complete it, in as many batches as need be."""
+
+    def __init__(self, store: Database, slots: int) -> None:
+        self.store = store
+        self.agent_ids = [f"agent-{number}" for number in range(slots)]
+        self._sequences = {agent_id: count(1) for agent_id in self.agent_ids}
+
+    async def register(self) -> None:
+        """Make all known, and idle."""
+        for agent_id in self.agent_ids:
+            await self.store.register(
+                Registration(
+                    agent_id=agent_id,
+                    agent_name=agent_id,
+                    version="1",
+                    capabilities=["c"],
+                    contact_endpoint="http://127.0.0.1:9/task",
+                ),
+                new_id=agent_id,
+                now=system_clock(),
+            )
+        await self.report([self._report(agent_id, "idle", None) for agent_id in self.agent_ids])
+
+    async def begin(self, claims: Sequence[Claim]) -> None:
+        """Say of each attempt that it is begun."""
+        await self.report([self._about(claim, "active") for claim in claims])
+
+    async def complete(self, claims: Sequence[Claim]) -> None:
+        """Say of each attempt that it is done."""
+        done = {"opscore_task_state": "completed", "opscore_task_result": {"ok": True}}
+        await self.report([self._about(claim, "idle", **done) for claim in claims])
+
+    async def report(self, reports: Sequence[StoredReport]) -> None:
+        """Write reports as concurrent callers would have them written."""
+        await asyncio.gather(
+            *(self.store.apply_reports(some) for some in _batched(reports, _AT_ONCE))
+        )
+
+    def _about(self, claim: Claim, state: str, **details: Any) -> StoredReport:
+        said = {"opscore_task_id": attempt_id(claim.task), **details}
+        return self._report(claim.endpoint.agent_id, state, json.dumps(said))
+
+    def _report(self, agent_id: str, state: str, details: str | None) -> StoredReport:
+        now = system_clock()
+        return StoredReport(
+            agent_id=agent_id,
+            instance_id=f"{agent_id}-1",
+            sequence=next(self._sequences[agent_id]),
+            state=state,
+            details=details,
+            timestamp=now,
+            effective_at=now,
+            received_at=now,
+            started_at=None,
+            coalesced=0,
+            errors=0,
+        )
+
+
+async def _measure(address: str, options: argparse.Namespace) -> None:
+    store = open_store(address)
+    await store.open()
+    try:
+        since = system_clock()
+        expressions = JmesPath()
+        engine = Engine(
+            store,
+            clock=system_clock,
+            mark=lambda: Watermark(since, system_clock()),
+            parse=partial(parse, expressions=expressions),
+            expressions=expressions,
+        )
+        fleet = Fleet(store, options.slots)
+        await fleet.register()
+        await engine.save_workflow(_ONE_TASK)
+        print(f"  idle, enqueued to begun     {await _wait(engine, fleet):8.2f} ms (p50)")
+        print(f"  claim beside no other task  {await _claims(engine, fleet):8.2f} ms (p50)")
+        rate = await _drain(engine, fleet, options.tasks)
+        print(f"  claimed to completed        {rate:8,.0f} tasks/s, {options.slots} slots")
+        await _fill(store, engine, options.finished)
+        beside = await _claims(engine, fleet)
+        print(f"  claim beside {options.finished:,} finished {beside:8.2f} ms (p50)")
+    finally:
+        await store.close()
+
+
+async def _enqueue(engine: Engine, tasks: int) -> None:
+    start = WorkflowStart(workflow_definition_id="bench")
+    for some in _batched(range(tasks), _AT_ONCE):
+        await asyncio.gather(*(engine.start("agent-0", start) for _ in some))
+
+
+async def _hear(engine: Engine) -> None:
+    while (await engine.hear("bench")).more:
+        pass
+
+
+async def _wait(engine: Engine, fleet: Fleet, rounds: int = 50) -> float:
+    """Return how long it takes from a start to its task being known as begun, in milliseconds."""
+    took = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        await _enqueue(engine, 1)
+        claims = await engine.claim(10)
+        await fleet.begin(claims)
+        await _hear(engine)
+        took.append(time.perf_counter() - began)
+        await fleet.complete(claims)
+        await _hear(engine)
+    return median(took) * 1000
+
+
+async def _claims(engine: Engine, fleet: Fleet, rounds: int = 20) -> float:
+    """Return how long the claim of one task takes, in milliseconds."""
+    took = []
+    for _ in range(rounds):
+        await _enqueue(engine, 1)
+        began = time.perf_counter()
+        claims = await engine.claim(1)
+        took.append(time.perf_counter() - began)
+        await fleet.begin(claims)
+        await fleet.complete(claims)
+        await _hear(engine)
+    return median(took) * 1000
+
+
+async def _drain(engine: Engine, fleet: Fleet, tasks: int) -> float:
+    """Return how many tasks per second are given out, begun and completed, once enqueued."""
+    await _enqueue(engine, tasks)
+    done, began = 0, time.perf_counter()
+    while done < tasks:
+        claims = await engine.claim(len(fleet.agent_ids))
+        await fleet.begin(claims)
+        await fleet.complete(claims)
+        await _hear(engine)
+        done += len(claims)
+    took = time.perf_counter() - began
+    unfinished = await fleet.store.unfinished()
+    if any(unfinished.values()):
+        raise RuntimeError(f"not all tasks were completed: {dict(unfinished)}")
+    return tasks / took
+
+
+async def _fill(store: Database, engine: Engine, finished: int) -> None:
+    """Have as many tasks in the store that are over, in sessions of a thousand."""
+    await _enqueue(engine, 1)
+    (claim,) = await engine.claim(1)
+    run = await store.get_run(claim.task.session_id)
+    if run is None:
+        raise RuntimeError("the session that was just started is not there")
+    await engine.cancel_session(run.session_id)
+    for number, some in enumerate(_batched(range(finished), 1000)):
+        await store.start_run(_over(run, number, len(some)))
+
+
+def _over(run: Run, number: int, tasks: int) -> Run:
+    now = system_clock()
+    (task,) = run.tasks.values()
+    session_id = f"over-{number}"
+    ended = {
+        f"{session_id}-{place}": task._replace(
+            task_id=f"{session_id}-{place}",
+            session_id=session_id,
+            state=TaskState.COMPLETED,
+            agent_id=None,
+            instance_id=None,
+            ready_at=None,
+            deadline_at=None,
+            ended_at=now,
+        )
+        for place in range(tasks)
+    }
+    return run._replace(session_id=session_id, tasks=ended)
+
+
+def _batched(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (values[at : at + size] for at in range(0, len(values), size))
+
+
+@contextmanager
+def _postgres() -> Iterator[str]:
+    with running_postgres() as server, database_of_its_own(server.local_url) as address:
+        yield address
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure each store in turn."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks dispatch")
+    parser.add_argument("--tasks", type=int, default=20_000)
+    parser.add_argument("--slots", type=int, default=1000)
+    parser.add_argument("--finished", type=int, default=1_000_000)
+    parser.add_argument("--store", choices=["sqlite", "postgres"])
+    options = parser.parse_args(list(arguments))
+    if options.store != "postgres":
+        with tempfile.TemporaryDirectory() as folder:
+            print("SQLite, a file, synchronous=FULL")
+            asyncio.run(_measure(f"sqlite:///{Path(folder)}/bench.db", options))
+    if options.store != "sqlite":
+        with _postgres() as address:
+            print("PostgreSQL, with fsync")
+            asyncio.run(_measure(address, options))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
