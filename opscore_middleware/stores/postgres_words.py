@@ -35,12 +35,20 @@ async def stopped(connection: Connection, *, since: int) -> list[Stopped]:
     return [Stopped(*row) for row in await connection.fetch(_STOPPED, since)]
 
 
+# Not waited for on its way to the disk: if it is lost with the server, somebody takes the turn
+# anew, and hears again what was heard. What that led to is on disk before.
+_SOON: Final = "soon AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
+
 # Of several that take it at once, the others wait for the first and then find it taken.
-_TAKE_TURN: Final = """
-    UPDATE opscore.hearing SET holder = $1, until = $2
+_TAKE_TURN: Final = f"""
+    WITH {_SOON}
+    UPDATE opscore.hearing SET holder = $1, until = $2 FROM soon
     WHERE holder IS NULL OR holder = $1 OR until <= $3
-    RETURNING event_id"""
-_HEARD: Final = "UPDATE opscore.hearing SET event_id = $2 WHERE holder = $1 AND event_id < $2"
+    RETURNING event_id"""  # noqa: S608 - made of constants
+_HEARD: Final = f"""
+    WITH {_SOON}
+    UPDATE opscore.hearing SET event_id = $2 FROM soon
+    WHERE holder = $1 AND event_id < $2"""  # noqa: S608 - made of constants
 
 # Where everything ends is asked in the same statement, so that nothing comes between; events appear
 # in the order of their ids. There is one row at least, which says that.
