@@ -32,6 +32,9 @@ MAX_ITEMS: Final = 10_000
 """How many items a `forEach` may find."""
 
 
+_BROKEN: Final = frozenset({TaskState.FAILED, TaskState.CANCELLED})
+
+
 class Standing(Enum):
     """What a node's state means for those that wait for it."""
 
@@ -57,7 +60,7 @@ def settle(draft: Draft, names: Iterable[str]) -> None:
             row = _gathered(draft, draft.node(name), row)
         if row.state not in ENDED or (row is was and place > len(fresh)):
             continue
-        doomed = _doomed(draft, name)
+        doomed = None if row.state is TaskState.COMPLETED else _doomed(draft, name)
         if doomed is not None:
             _fail(draft, doomed)
             return
@@ -271,14 +274,17 @@ def _reason(draft: Draft, name: str) -> str:
 
 def _conclude(draft: Draft) -> None:
     """End the session: nothing is left that anything could come of."""
-    doomed = next((row.node for row in draft.rows() if _doomed(draft, row.node)), None)
-    if doomed is not None:
-        _fail(draft, _doomed(draft, doomed) or doomed)
-        return
-    for row in draft.rows():
+    rows = draft.rows()
+    for row in rows:
+        if row.state in _BROKEN:
+            doomed = _doomed(draft, row.node)
+            if doomed is not None:
+                _fail(draft, doomed)
+                return
+    pairs = []
+    for row in rows:
         if row.state is TaskState.WAITING:
             _ended(draft, row, TaskState.SKIPPED)
-    pairs = [
-        f"{node.key}:{result_of(draft, name) or 'null'}" for name, node in draft.plan.nodes.items()
-    ]
+        result = result_of(draft, row.node) if row.state in _BROKEN else row.result
+        pairs.append(f"{draft.node(row.node).key}:{result or 'null'}")
     draft.turn(SessionState.COMPLETED, result=f"{{{','.join(pairs)}}}")
