@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from tests.fuzz.support import RIGHT, app, register
+from tests.fuzz.support import RIGHT, WORKFLOW, app, register, there
 
 REGISTRATION: Final = {"agentId": "a", "agentName": "n"}
 REPORT: Final = {"agentId": "a", "timestamp": "2026-09-21T14:13:20Z", "state": "idle"}
@@ -23,6 +23,14 @@ GOOD: Final[dict[str, Any]] = {
     "POST /v1/opscore/agent/{agentId}/heartbeat": BEAT,
     "POST /v1/opscore/sessions": {"agentId": "a"},
     "PATCH /v1/opscore/sessions/{sessionId}": {"result": {}},
+    "POST /v1/opscore/workflows": WORKFLOW,
+    "POST /v1/opscore/agent/{agentId}/workflow": {
+        "workflowDefinition": WORKFLOW,
+        "initialPayload": {"text": "long"},
+        "runAt": "2026-09-21T14:13:20Z",
+    },
+    "POST /v1/opscore/tasks/{taskId}/result": {"result": {"sum": 1}},
+    "POST /v1/opscore/tasks/{taskId}/progress": {"progress": 0.5, "message": "half"},
     "POST /v1/opscore/internal/agent/notify": {
         "event_type": "REGISTER",
         "agent_details": {**REGISTRATION, "metadata": {}},
@@ -70,7 +78,7 @@ def _values(body: Any) -> list[Any]:
 @pytest.mark.parametrize("label", GOOD)
 def test_a_body_of_any_bytes_is_answered_as_documented(client: TestClient, label: str) -> None:
     method, _, template = label.partition(" ")
-    path = template.format(agentId="a", sessionId="s")
+    path = template.format(**there(client))
     documented = {int(s) for s in DOCUMENT["paths"][template][method.lower()]["responses"]}
 
     @settings(max_examples=60, derandomize=True, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -24,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 
 from opscore_middleware.core.watch import StateQuery
-from tests.fuzz.support import PEER, RIGHT, app, register
+from tests.fuzz.support import PEER, RIGHT, app, register, there
 
 CHECKS: Final[list[Any]] = [
     not_a_server_error,
@@ -61,10 +62,9 @@ def _is_wait(value: Any) -> bool:
         return False
 
 
-def fitted(case: schemathesis.Case) -> schemathesis.Case:
+def fitted(case: schemathesis.Case, known: dict[str, str]) -> schemathesis.Case:
     """Let path and body agree on somebody who is there, so that more than a refusal is seen."""
-    there = {"agentId": "a", "sessionId": "s"}
-    case.path_parameters = {n: there.get(n, v) for n, v in case.path_parameters.items()}
+    case.path_parameters = {n: known.get(n, v) for n, v in case.path_parameters.items()}
     case.body = _agreeing(case.body)
     return case
 
@@ -77,6 +77,9 @@ def _agreeing(body: Any) -> Any:
             return {**body, "reports": [_agreeing(report) for report in reports]}
         case {"event_type": _, "agent_details": _}:
             return {**body, "event_type": "REGISTER"}
+        case {"workflowDefinitionId": _}:
+            rest = {name: v for name, v in body.items() if name != "workflowDefinition"}
+            return {**rest, "workflowDefinitionId": "w"}
         case {"agentId": _} if "agentName" not in body:
             return {**body, "agentId": "a"}
     return body
@@ -85,10 +88,11 @@ def _agreeing(body: Any) -> Any:
 def asked(client: TestClient, label: str, examples: int) -> None:
     operation = OPERATIONS[label]
     right = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    known = there(client)
     cases = right | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
 
     @settings(max_examples=examples, derandomize=True, deadline=None, suppress_health_check=QUIETLY)
-    @given(case=cases | cases.map(fitted))
+    @given(case=cases | cases.map(partial(fitted, known=known)))
     def conforms(case: schemathesis.Case) -> None:
         register(client)
         case.validate_response(send(client, case), checks=CHECKS)
