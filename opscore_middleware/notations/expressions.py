@@ -23,6 +23,7 @@ _STEPS: Final = frozenset(
         "value_projection",
     }
 )
+_MAX_SAID: Final = 300
 _ASK_NOTHING: Final = frozenset({"expref", "literal"})
 
 
@@ -112,4 +113,6 @@ def _is_null(node: Mapping[str, Any]) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].removesuffix(", for expression:").rstrip(":,. ")
+    line = str(error).partition("\n")[0].removesuffix(", for expression:").rstrip(":,. ")
+    # It quotes what it was given, which may be anything.
+    return "".join(char if char.isprintable() else "?" for char in line[:_MAX_SAID])

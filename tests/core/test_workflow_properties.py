@@ -145,16 +145,19 @@ ANYTHING = st.recursive(
     | st.booleans()
     | st.integers(-3, 3)
     | st.floats()
-    | st.sampled_from(["a", "b", "", "{{ a }}", "{{", "tasks.a.result", "@", "1s", "é\x00"]),
+    | st.sampled_from(
+        ["a", "b", "", "{{ a }}", "{{", "tasks.a.result", "@", "1s", "é\x00", "\ud800", "\x1b[1m"]
+    ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
     max_leaves=5,
 )
 IDS = st.sampled_from(["a", "b", "c"])
+ODD = st.sampled_from(["\ud800", "\x1b[1m", "a" * 10_000, "{{ \x1b }}", "{{\ud800"])
 TASKS = st.fixed_dictionaries(
     {},
     optional={
-        **dict.fromkeys(FIELDS, ANYTHING),
-        **dict.fromkeys(("taskId", "nextTaskId", "fallbackTaskId"), IDS | ANYTHING),
+        **dict.fromkeys(FIELDS, ODD | ANYTHING),
+        **dict.fromkeys(("taskId", "nextTaskId", "fallbackTaskId"), IDS | ODD | ANYTHING),
         "dependsOn": st.lists(IDS, max_size=3) | ANYTHING,
     },
 )
@@ -164,7 +167,10 @@ TASKS = st.fixed_dictionaries(
 def test_whatever_a_document_holds_its_faults_are_told(document: Any) -> None:
     found = check(document, expressions=JmesPath(), cron=next_run)
     assert found  # none has an id
-    assert all(fault.message for fault in found)
+    for fault in found:
+        assert fault.message.isprintable()
+        assert fault.path.isprintable()
+        assert len(fault.message) < 2000
 
 
 LINKED = st.fixed_dictionaries(

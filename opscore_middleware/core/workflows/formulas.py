@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from opscore_middleware.core.workflows.expressions import TASK_FIELDS, Expressions
-from opscore_middleware.core.workflows.faults import Fault, Loc, nearest_name
+from opscore_middleware.core.workflows.faults import Fault, Loc, nearest_name, quoted
 from opscore_middleware.core.workflows.graph import Graph
 from opscore_middleware.core.workflows.order import unknown_task
 from opscore_middleware.core.workflows.sketch import Sketch
@@ -54,7 +54,7 @@ def _value(loc: Loc, value: Any, scope: _Scope, depth: int) -> Iterator[Fault]:
             if isinstance(name, str) and _is_whole(name):
                 yield from _value((*loc, name), one, scope, depth + 1)
             else:
-                yield Fault(loc, f"has a name that is no text: {name!r}")
+                yield Fault(loc, f"has a name that is no text: {quoted(name)}")
     elif isinstance(value, list | tuple):
         for place, one in enumerate(value):
             yield from _value((*loc, place), one, scope, depth + 1)
@@ -67,7 +67,7 @@ def _leaf(loc: Loc, value: Any, scope: _Scope) -> Iterator[Fault]:
         if _is_whole(value):
             yield from _template(loc, value, scope)
         else:
-            yield Fault(loc, f"{value!r} has half a character, which no UTF-8 can say")
+            yield Fault(loc, f"{quoted(value)} has half a character, which no UTF-8 can say")
     elif isinstance(value, float) and not math.isfinite(value):
         yield Fault(loc, f"{value} is no number that JSON knows")
     elif not (value is None or isinstance(value, bool | int | float)):
@@ -99,12 +99,12 @@ def _expression(loc: Loc, text: str, scope: _Scope) -> Iterator[Fault]:
         expression = scope.expressions.compile(text)
     except ValueError as error:
         hint = ' (a name with other than letters, digits and _ is quoted: tasks."step-1".result)'
-        yield Fault(loc, f"{text!r} is no expression: {error}{hint if '-' in text else ''}")
+        yield Fault(loc, f"{quoted(text)} is no expression: {error}{hint if '-' in text else ''}")
         return
     for path in dict.fromkeys(expression.paths):
         message = _wrong(path, scope)
         if message is not None:
-            yield Fault(loc, f"{text!r}: {message}")
+            yield Fault(loc, f"{quoted(text)}: {message}")
 
 
 def _wrong(path: tuple[str, ...], scope: _Scope) -> str | None:
@@ -113,7 +113,8 @@ def _wrong(path: tuple[str, ...], scope: _Scope) -> str | None:
         case ():
             return f"names nothing to begin with; there are {roots}"
         case (root, *_) if root not in scope.roots:
-            return f"there is no {root!r} here{nearest_name(root, scope.roots)}; there are {roots}"
+            near = nearest_name(root, scope.roots)
+            return f"there is no {quoted(root)} here{near}; there are {roots}"
         case ("tasks",):
             return "names no task; write for example tasks.step_1.result"
         case ("tasks", task_id, *rest):
@@ -125,7 +126,7 @@ def _wrong_task(task_id: str, rest: Sequence[str], scope: _Scope) -> str | None:
     if task_id not in scope.task_ids:
         return unknown_task(task_id, scope.task_ids)
     if scope.before is not None and task_id not in scope.before:
-        return f"task {task_id!r} does not come before this one; name it in dependsOn"
+        return f"task {quoted(task_id)} does not come before this one; name it in dependsOn"
     if rest and rest[0] not in TASK_FIELDS:
-        return f"a task has {' and '.join(TASK_FIELDS)}, and no {rest[0]!r}"
+        return f"a task has {' and '.join(TASK_FIELDS)}, and no {quoted(rest[0])}"
     return None

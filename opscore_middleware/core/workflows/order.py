@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from typing import Final
 
-from opscore_middleware.core.workflows.faults import Fault, Loc, nearest_name
+from opscore_middleware.core.workflows.faults import Fault, Loc, nearest_name, plain, quoted
 from opscore_middleware.core.workflows.graph import MAX_CHAIN, Graph, from_edges
 from opscore_middleware.core.workflows.sketch import Sketch
 
@@ -22,7 +22,9 @@ def id_faults(tasks: Sequence[Sketch]) -> Iterator[Fault]:
     for task in tasks:
         if task.task_id is not None and first.setdefault(task.task_id, task.loc) is not task.loc:
             taken = Fault(first[task.task_id], "").path
-            yield Fault((*task.loc, "taskId"), f"{task.task_id!r} is the id of {taken} already")
+            yield Fault(
+                (*task.loc, "taskId"), f"{quoted(task.task_id)} is the id of {taken} already"
+            )
     for task in tasks:
         for reference in task.references:
             if reference.task_id not in first:
@@ -32,9 +34,9 @@ def id_faults(tasks: Sequence[Sketch]) -> Iterator[Fault]:
 def unknown_task(task_id: str, known: Iterable[str]) -> str:
     """Return the words for a task that is not there."""
     ids = list(known)
-    listed = ", ".join(ids[:_MAX_NAMED]) + (", ..." if len(ids) > _MAX_NAMED else "")
+    listed = ", ".join(map(plain, ids[:_MAX_NAMED])) + (", ..." if len(ids) > _MAX_NAMED else "")
     near = nearest_name(task_id, ids)
-    return f"there is no task {task_id!r}{near}; the tasks are {listed or 'none'}"
+    return f"there is no task {quoted(task_id)}{near}; the tasks are {listed or 'none'}"
 
 
 def graph_of(tasks: Sequence[Sketch]) -> Graph:
@@ -68,10 +70,17 @@ def cycle_faults(tasks: Sequence[Sketch], graph: Graph) -> Iterator[Fault]:
             awaited[one].add(one)
     while (cycle := _cycle(awaited)) is not None:
         back = next(step for step in pairwise(cycle) if rank[step[0]] >= rank[step[1]])
-        yield Fault(places[back], f"{' -> '.join(cycle)} is a cycle: none of them could ever begin")
+        yield Fault(places[back], f"{_listed(cycle)} is a cycle: none of them could ever begin")
         for one in cycle:
             awaited.pop(one, None)
         awaited = {one: befores - set(cycle) for one, befores in awaited.items()}
+
+
+def _listed(cycle: Sequence[str]) -> str:
+    names = [plain(one) for one in cycle]
+    if len(names) > _MAX_NAMED:
+        names[_MAX_NAMED - 1 : -1] = ["..."]
+    return " -> ".join(names)
 
 
 def _fallback_faults(graph: Graph, places: Mapping[tuple[str, str], Loc]) -> Iterator[Fault]:
@@ -79,13 +88,14 @@ def _fallback_faults(graph: Graph, places: Mapping[tuple[str, str], Loc]) -> Ite
         chain = list(graph.chain(one))
         if len(chain) == MAX_CHAIN and (further := graph.fallbacks.get(chain[-1])) is not None:
             message = (
-                f"{further!r} is one more than the {MAX_CHAIN} fallbacks that {one!r} may have"
+                f"{quoted(further)} is one more than the {MAX_CHAIN} fallbacks that {quoted(one)} "
+                "may have"
             )
             yield Fault(places[chain[-1], further], message)
         for stands_in in chain:
             if stands_in in graph.successors[one]:
-                message = f"{stands_in!r} stands in for {one!r}, and cannot wait for it as well"
-                yield Fault(places[one, stands_in], message)
+                both = f"{quoted(stands_in)} stands in for {quoted(one)}"
+                yield Fault(places[one, stands_in], f"{both}, and cannot wait for it as well")
 
 
 def _cycle(awaited: dict[str, set[str]]) -> list[str] | None:

@@ -14,7 +14,7 @@ from opscore_middleware.core.workflows.definition import (
     Timeouts,
     WorkflowDefinition,
 )
-from opscore_middleware.core.workflows.faults import Fault, Loc, nearest_name
+from opscore_middleware.core.workflows.faults import Fault, Loc, nearest_name, quoted
 
 __all__ = ["shape_faults"]
 
@@ -24,27 +24,26 @@ _PARTS: Final[Mapping[type[BaseModel], Mapping[str, type[BaseModel]]]] = {
     Retry: {},
     Timeouts: {},
 }
-_MAX_SHOWN: Final = 80
 
 _WORDS: Final[Mapping[str, Callable[[Any, Mapping[str, Any]], str]]] = {
     "missing": lambda value, limits: "is required",
     "string_type": lambda value, limits: (
-        f"must be a text, not {_shown(value)}"
+        f"must be a text, not {quoted(value)}"
         + ("; put it in quotes" if isinstance(value, int | float) else "")
     ),
     "string_pattern_mismatch": lambda value, limits: (
-        f"{_shown(value)} has a character that cannot be in it: no '/' in an id, and no control "
+        f"{quoted(value)} has a character that cannot be in it: no '/' in an id, and no control "
         "characters"
     ),
     "too_short": lambda value, limits: "must not be empty",
     "string_too_short": lambda value, limits: "must not be empty",
     "too_long": lambda value, limits: f"must have at most {limits['max_length']}",
     "timezone_aware": lambda value, limits: (
-        f"{_shown(value)} has no offset; write for example 2026-01-31T12:00:00Z"
+        f"{quoted(value)} has no offset; write for example 2026-01-31T12:00:00Z"
     ),
-    "model_type": lambda value, limits: f"must be an object, not {_shown(value)}",
-    "dict_type": lambda value, limits: f"must be an object, not {_shown(value)}",
-    "tuple_type": lambda value, limits: f"must be a list, not {_shown(value)}",
+    "model_type": lambda value, limits: f"must be an object, not {quoted(value)}",
+    "dict_type": lambda value, limits: f"must be an object, not {quoted(value)}",
+    "tuple_type": lambda value, limits: f"must be a list, not {quoted(value)}",
 }
 
 
@@ -87,14 +86,6 @@ def _message(kind: str, found: Mapping[str, Any], limits: Mapping[str, Any]) -> 
     if words is not None:
         return words(found["input"], limits)
     if kind == "value_error":
-        return str(limits["error"])
+        return str(limits["error"]).replace(repr(found["input"]), quoted(found["input"]))
     told: str = found["msg"]
-    return f"{_shown(found['input'])}: {told[:1].lower()}{told[1:]}"
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
-        return "what was given"
-    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
+    return f"{quoted(found['input'])}: {told[:1].lower()}{told[1:]}"

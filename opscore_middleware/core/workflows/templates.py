@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from opscore_middleware.core.workflows.faults import quoted
+
 __all__ = ["Hole", "split"]
 
 _QUOTES: Final = "'\"`"
@@ -57,10 +59,6 @@ def _end(text: str, start: int) -> int:
             depth -= 1
         at += 1
     raise ValueError(
-        f"{_short(text[start - 2 :])!r} has no end; close it with '}}}}', or write "
+        f"{quoted(text[start - 2 :])} has no end; close it with '}}}}', or write "
         "{{ '{{' }} for the braces themselves"
     )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."

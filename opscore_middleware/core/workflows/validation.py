@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from opscore_middleware.core.workflows.definition import WorkflowDefinition
 from opscore_middleware.core.workflows.expressions import Expressions
-from opscore_middleware.core.workflows.faults import Fault
+from opscore_middleware.core.workflows.faults import Fault, quoted
 from opscore_middleware.core.workflows.formulas import formula_faults
 from opscore_middleware.core.workflows.order import cycle_faults, graph_of, id_faults
 from opscore_middleware.core.workflows.shape import shape_faults
@@ -73,7 +73,7 @@ def _schedule_faults(document: Mapping[str, Any], cron: Cron | None) -> Iterator
         try:
             cron(schedule, _SOME_DAY)
         except ValueError as error:
-            yield Fault(("schedule",), f"{schedule!r} is no cron expression: {error}")
+            yield Fault(("schedule",), f"{quoted(schedule)} is no cron expression: {error}")
 
 
 def _place(fault: Fault) -> int:
