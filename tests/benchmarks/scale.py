@@ -117,22 +117,19 @@ async def _fill(url: str, agents: int, events: int) -> None:
 
 async def _register(store: Store, agents: int) -> None:
     now = system_clock()
-    for start in range(0, agents, CHUNK):
-        await asyncio.gather(
-            *(
-                store.register(
-                    Registration(
-                        agent_id=_agent(number),
-                        agent_name=f"agent-{number:06}",
-                        version="1.0",
-                        capabilities=[CAPABILITIES[number % len(CAPABILITIES)]],
-                    ),
-                    new_id="unused",
-                    now=now,
-                )
-                for number in range(start, min(start + CHUNK, agents))
+    numbers = iter(range(agents))
+
+    async def register() -> None:
+        for number in numbers:
+            registration = Registration(
+                agent_id=_agent(number),
+                agent_name=f"agent-{number:06}",
+                version="1.0",
+                capabilities=[CAPABILITIES[number % len(CAPABILITIES)]],
             )
-        )
+            await store.register(registration, new_id="unused", now=now)
+
+    await asyncio.gather(*(register() for _ in range(CONNECTIONS)))
 
 
 async def _tell(store: Store, agents: int, events: int) -> None:

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from opscore_middleware.cli import main
-from opscore_middleware.stores import open_store, postgres, sqlite, sqlite_file
+from opscore_middleware.stores import open_store, postgres_upgrade, sqlite_upgrade
+from opscore_middleware.stores.postgres_address import Address
+from opscore_middleware.stores.postgres_connections import Connections
 from opscore_middleware.stores.schema import Step, steps
 from tests.support.postgres import PASSWORD, PostgresServer, empty
 from tests.support.processes import running_opscore
@@ -56,16 +59,22 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/opscore.db"
 
 
-def opened_by_the_release_before(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def made_by_the_release_before(database: str) -> None:
     """Make the schema as a release knows it that lacks the newest step."""
-    with monkeypatch.context() as patch:
+    if database.startswith("sqlite"):
+        path = database.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            sqlite_upgrade.upgrade(connection, None, steps("sqlite")[:-1])
+    else:
+        asyncio.run(_make_postgres(database))
 
-        def older(dialect: str) -> list[Step]:
-            return steps(dialect)[:-1]
 
-        for module in (sqlite, sqlite_file, postgres):
-            patch.setattr(module, "steps", older)
-        asyncio.run(_open_and_close(database))
+async def _make_postgres(database: str) -> None:
+    connections = Connections(Address.of(urlsplit(database)), size=1)
+    await connections.open()
+    async with connections.raw() as connection:
+        await postgres_upgrade.upgrade(connection, database, steps("postgres")[:-1])
+    await connections.close()
 
 
 async def _open_and_close(database: str) -> None:
@@ -92,10 +101,8 @@ def test_a_database_without_a_schema_lacks_every_step_and_is_left_alone(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_new_release_adds_is_named_and_then_taken(
-    db: Run, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened_by_the_release_before(database, monkeypatch)
+def test_what_a_new_release_adds_is_named_and_then_taken(db: Run, database: str) -> None:
+    made_by_the_release_before(database)
     newest = steps("sqlite" if "sqlite" in database else "postgres")[-1]
     behind = db("status", "--json", database=database)
     assert behind.code == 1
@@ -115,11 +122,9 @@ def test_what_a_new_release_adds_is_named_and_then_taken(
     assert "is up to date" in again.out
 
 
-def test_the_upgrade_of_a_file_leaves_a_copy_beside_it(
-    db: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_upgrade_of_a_file_leaves_a_copy_beside_it(db: Run, tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/opscore.db"
-    opened_by_the_release_before(database, monkeypatch)
+    made_by_the_release_before(database)
     assert db("upgrade", database=database).code == 0
     before = steps("sqlite")[-1].version - 1
     assert (tmp_path / f"opscore.db.v{before}.bak").exists()
