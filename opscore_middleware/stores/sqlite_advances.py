@@ -120,12 +120,12 @@ class _Batch:
 
 
 def _save(
-    connection: sqlite3.Connection, changed: Iterable[_Changed], moments: Mapping[str, int]
+    connection: sqlite3.Connection, changed: Sequence[_Changed], moments: Mapping[str, int]
 ) -> None:
+    _save_sessions(connection, changed)
     leaving: list[tuple[Task, Task, SessionState]] = []
     others: list[tuple[Task, Task, SessionState]] = []
     for kept, after, tasks in changed:
-        _save_session(connection, kept, after)
         new = [task for before, task in tasks if before is None]
         if new:
             insert_tasks(connection, kept.session_key, after.state, new)
@@ -149,14 +149,17 @@ def _save(
     )
 
 
-def _save_session(connection: sqlite3.Connection, kept: Kept, after: Run) -> None:
-    before = kept.run
-    new = (after.result, after.error, after.updated_at, after.ended_at)
-    if after.state is not before.state:
-        connection.execute(_UPDATE, (*new, after.state.value, kept.session_key))
-    elif new != (before.result, before.error, before.updated_at, before.ended_at):
-        # Not the state, which an index and a trigger follow.
-        connection.execute(_TOUCH, (*new, kept.session_key))
+def _save_sessions(connection: sqlite3.Connection, changed: Iterable[_Changed]) -> None:
+    touched, turned = [], []
+    for (session_key, before), after, _ in changed:
+        new = (after.result, after.error, after.updated_at, after.ended_at)
+        if after.state is not before.state:
+            turned.append((*new, after.state.value, session_key))
+        elif new != (before.result, before.error, before.updated_at, before.ended_at):
+            touched.append((*new, session_key))
+    # Without the state, which an index and a trigger follow.
+    connection.executemany(_TOUCH, touched)
+    connection.executemany(_TURN, turned)
 
 
 _HOLDERS: Final = f"""
@@ -165,7 +168,7 @@ _HOLDERS: Final = f"""
 _TOUCH: Final = """
     UPDATE sessions SET result = ?, error = ?, updated_at = ?, ended_at = ?
     WHERE session_key = ?"""
-_UPDATE: Final = """
+_TURN: Final = """
     UPDATE sessions SET result = ?, error = ?, updated_at = ?, ended_at = ?, state = ?
     WHERE session_key = ?"""
 _LEAVE: Final = "UPDATE tasks SET instance_id = NULL WHERE task_id = ?"

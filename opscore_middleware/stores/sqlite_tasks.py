@@ -76,10 +76,11 @@ def update_tasks(
     alike: dict[tuple[str, ...], list[list[Any]]] = {}
     for before, after, state in changed:
         pairs = zip(Task._fields, before, after, strict=True)
-        new = {field: value for field, old, value in pairs if value is not old}
-        if TaskState.READY in (before.state, after.state):
+        new = {f: value for f, old, value in pairs if value is not old and value != old}
+        if before.state is TaskState.READY or after.state is TaskState.READY:
             new["queue"] = _queue(after, state)
-        alike.setdefault(tuple(new), []).append([*_plain(new.values()), after.task_id])
+        if new:
+            alike.setdefault(tuple(new), []).append([*_plain(new.values()), after.task_id])
     for columns, rows in alike.items():
         connection.executemany(_update(columns), rows)
 

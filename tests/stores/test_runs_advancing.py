@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from opscore_middleware.core.runs.records import Advance, Run, Step
-from opscore_middleware.core.runs.tasks import TaskState
+from opscore_middleware.core.runs.tasks import Route, TaskState
 from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.errors import TaskEnded
 from tests.stores.run_support import Everything, advanced, ends, given, sets, task
@@ -80,6 +80,8 @@ async def test_a_step_that_changes_nothing_answers_with_the_run_as_it_is(
 ) -> None:
     before = await given(running, task("t"))
     assert await advanced(running, lambda run: run) == before
+    assert await advanced(running, sets()) == before
+    assert await advanced(running, sets(name=before.tasks["t"].name)) == before
     assert await running.get_run("s") == before
 
 
@@ -118,6 +120,37 @@ async def test_callers_at_once_each_see_the_change_before(running: Everything) -
     other = await running.get_task("other")
     assert other is not None
     assert other.state is TaskState.COMPLETED
+
+
+async def test_a_task_may_become_whatever_a_task_can_be(running: Everything) -> None:
+    await given(running, task("t"), task("u"))
+    for state in (*TaskState, TaskState.READY):
+        wanted = task(
+            "t",
+            state=state,
+            priority=3,
+            parameters='{"p":1}',
+            result="null",
+            error="{}",
+            attempt=7,
+            spent=5,
+            ready_at=None if state == TaskState.WAITING else NOW + 1,
+            deadline_at=NOW + 2,
+            close_by=NOW + 3,
+            route=Route.AGENTKIT,
+            rerouted=state == TaskState.RUNNING,
+            inferred=state == TaskState.COMPLETED,
+            progress=0.25,
+            progress_message="ü",
+            dispatched_at=NOW + 4,
+            started_at=NOW + 5,
+            ended_at=NOW + 6,
+        )
+        fields = wanted._asdict()
+        del fields["task_id"]
+        await advanced(running, sets("t", **fields))
+        assert await running.get_task("t") == wanted
+    assert await running.get_task("u") == task("u")
 
 
 async def test_many_runs_are_advanced_in_one_go(running: Everything) -> None:
