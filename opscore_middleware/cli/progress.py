@@ -18,29 +18,31 @@ from opscore_middleware.core.runs.tasks import ENDED
 from opscore_middleware.core.runs.views import SessionView, TaskQuery, TaskView
 from opscore_middleware.core.sessions import TERMINAL, Session, SessionState
 
-__all__ = ["follow_session", "in_order", "task_rows", "tasks_of"]
+__all__ = ["follow_session", "nodes_of", "task_rows", "tasks_of"]
 
 _EVERY: Final = 1.0
 _BAR: Final = 10
 
 
-def tasks_of(client: OpsCoreClient, session: Session) -> list[TaskView]:
-    """Return a session's tasks in the order of its definition, items after their task."""
+def nodes_of(client: OpsCoreClient, session: Session) -> list[str]:
+    """Return the tasks of a session's definition, in its order; none where it runs no workflow."""
     if session.workflow_id is None or session.workflow_version is None:
         return []
-    found = client.iter_tasks(TaskQuery(session_id=session.session_id, limit=1000))
     kept = client.get_workflow(session.workflow_id, version=session.workflow_version)
-    return in_order(found, [task["taskId"] for task in kept.definition["tasks"]])
+    return [task["taskId"] for task in kept.definition["tasks"]]
 
 
-def in_order(tasks: Iterable[TaskView], nodes: Sequence[str]) -> list[TaskView]:
-    """Return tasks in the order of their nodes, items after their task."""
+def tasks_of(client: OpsCoreClient, session: Session, nodes: Sequence[str]) -> list[TaskView]:
+    """Return a session's tasks in the order of its definition, items after their task."""
+    if not nodes:
+        return []
     rank = {node: place for place, node in enumerate(nodes)}
 
     def place(task: TaskView) -> tuple[int, int]:
-        return rank.get(task.node, len(rank)), -1 if task.item is None else task.item
+        return rank[task.node], -1 if task.item is None else task.item
 
-    return sorted(tasks, key=place)
+    query = TaskQuery(session_id=session.session_id, limit=1000)
+    return sorted(client.iter_tasks(query), key=place)
 
 
 def task_rows(tasks: Iterable[TaskView], now: datetime) -> list[tuple[str | Text, ...]]:
@@ -63,28 +65,33 @@ def follow_session(client: OpsCoreClient, session_id: str) -> SessionState:
     """Show how a session goes until it is over, or until Ctrl-C; return its last state."""
     console = Console(highlight=False)
     session = client.get_session(session_id)
+    nodes = nodes_of(client, session)
     show = _drawing if console.is_terminal else _telling
     try:
-        return show(client, session, console)
+        return show(client, session, nodes, console)
     except KeyboardInterrupt:
         return client.get_session(session_id).state
 
 
-def _drawing(client: OpsCoreClient, session: SessionView, console: Console) -> SessionState:
+def _drawing(
+    client: OpsCoreClient, session: SessionView, nodes: Sequence[str], console: Console
+) -> SessionState:
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(_drawn(session, tasks_of(client, session)), refresh=True)
+            live.update(_drawn(session, tasks_of(client, session, nodes)), refresh=True)
             if session.state in TERMINAL:
                 return session.state
             time.sleep(_EVERY)
             session = client.get_session(session.session_id)
 
 
-def _telling(client: OpsCoreClient, session: SessionView, console: Console) -> SessionState:
+def _telling(
+    client: OpsCoreClient, session: SessionView, nodes: Sequence[str], console: Console
+) -> SessionState:
     """Print one line for each change, where nothing can be drawn anew."""
     told: dict[str, str] = {}
     while True:
-        for task in tasks_of(client, session):
+        for task in tasks_of(client, session, nodes):
             if told.get(task.task_id) != task.state:
                 console.print(f"{_label(task)}: {task.state.value}", soft_wrap=True, markup=False)
             told[task.task_id] = task.state

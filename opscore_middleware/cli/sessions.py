@@ -20,7 +20,7 @@ from opscore_middleware.cli.output import (
     print_table,
     state_text,
 )
-from opscore_middleware.cli.progress import follow_session, task_rows, tasks_of
+from opscore_middleware.cli.progress import follow_session, nodes_of, task_rows, tasks_of
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.sessions import Session, SessionQuery, SessionState
 
@@ -98,7 +98,7 @@ def show(
     """
     with OpsCoreClient(api_url, api_key) as client:
         session = client.get_session(session_id)
-        tasks = [] if as_json else tasks_of(client, session)
+        tasks = [] if as_json else tasks_of(client, session, nodes_of(client, session))
     if as_json:
         print_json(session)
         return
