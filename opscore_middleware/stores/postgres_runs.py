@@ -74,6 +74,7 @@ async def latest_session(connection: Connection, *, prefix: str) -> str | None:
 
 async def prune_runs(connection: Connection, *, before: int, limit: int) -> int:
     """Keep `core.runs.store.RunStore.prune_runs`'s promise within the transaction that is open."""
+    await connection.execute(HURRY)
     ended = [row["session_key"] for row in await connection.fetch(_ENDED, before, limit)]
     if ended:
         await connection.execute(_DELETE_TASKS, ended)

@@ -142,6 +142,31 @@ async def test_claims_pass_over_what_is_not_ready_in_whatever_number(replica: Ev
     assert await claimed(replica) == {"t": A}
 
 
+async def test_of_more_slots_than_can_be_given_the_right_one_is(replica: Everything) -> None:
+    agents = [f"a{n}" for n in range(6)]
+    for agent_id in agents:
+        await idle(replica, agent_id)
+    order = []
+    for n in range(12):
+        await given(replica, task(f"t{n}"), session_id=f"s{n}", agent_id="own")
+        ((given_to, _),) = (await claimed(replica, limit=1, now=NOW + n)).values()
+        order.append(given_to)
+        await advanced(replica, ends(f"t{n}"), task_id=f"t{n}")
+    assert sorted(map(str, order[:6])) == agents
+    assert order[:6] == order[6:]
+    last = str(order[-1])
+    await given(replica, task("own"), session_id="own", agent_id=last)
+    assert await claimed(replica, limit=1) == {"own": (last, "i")}
+
+
+async def test_an_error_that_tells_of_a_startup_is_no_failed_startup(replica: Everything) -> None:
+    await idle(replica)
+    details = '{"error":{"phase":"request"},"route":"startup"}'
+    await replica.apply_reports([said("error", at=1, sequence=1, details=details)])
+    await given(replica, task())
+    assert await claimed(replica, limit=1) == {"t": A}
+
+
 # --- two replicas at once ------------------------------------------------------------------------
 
 
