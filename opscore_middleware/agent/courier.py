@@ -20,11 +20,13 @@ from opscore_middleware.agent.delivery import (
 from opscore_middleware.agent.link import Link, Unreachable
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
+from opscore_middleware.agent.progress import ProgressBoard
 from opscore_middleware.agent.registrar import Busy, Registrar, locked_out
 from opscore_middleware.agent.results import DROPPED, RESULT, Results
 from opscore_middleware.agent.tracker import Tracker, View
 from opscore_middleware.core.jitter import between
 from opscore_middleware.core.models import Heartbeat, StateReport
+from opscore_middleware.core.runs.views import TaskProgress
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.errors import RemoteError
 from opscore_middleware.protocol import calls
@@ -51,6 +53,7 @@ class Courier:
         lag: returns how late the app's loop is, in seconds.
         cancel: stops the work on tasks that were cancelled at Ops-Core.
         results: reads the results of tasks.
+        progress: where it stands how far tasks are.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Courier:
         lag: Callable[[], float | None] = lambda: None,
         cancel: Callable[[Sequence[str]], None] = lambda task_ids: None,
         results: Results | None = None,
+        progress: ProgressBoard | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         budget: Budget | None = None,
     ) -> None:
@@ -77,6 +81,8 @@ class Courier:
         self._lag = lag
         self._cancel = cancel
         self._results = results or Results()
+        self._progress = ProgressBoard(lambda: None) if progress is None else progress
+        self._progress_from = 0.0  # when Ops-Core may have a route for it
         self._monotonic = monotonic
         self._budget = budget or Budget()
         self._hand: deque[Entry] = deque()
@@ -111,17 +117,39 @@ class Courier:
             self._hand.extend(map(self._read, self._outbox.take()))
         if self._gone:
             self._hand.clear()
-        if not self._hand:
+            self._progress.clear()
+        if not self._hand and not len(self._progress):
             return None
         now = self._monotonic()
         if now < self._not_before and not urgent:
             return self._not_before - now
         spent = time.thread_time()
-        pause = self._attempt()
+        pause = self._attempt() if self._hand else self._tell_progress()
         pace = self._budget.spend(time.thread_time() - spent, now=now, used=time.process_time())
         wait = pause if urgent else max(pause, pace)
         self._not_before = self._monotonic() + wait
-        return wait if self._hand or len(self._outbox) else None
+        return wait if self._hand or len(self._outbox) or len(self._progress) else None
+
+    def _tell_progress(self) -> float:
+        """Tell how far one task is, once its reports are told; return the seconds to wait after.
+
+        It is news for a moment: what Ops-Core refuses goes.
+        """
+        progress = self._progress.take()
+        if progress is None or self._monotonic() < self._progress_from:
+            return 0.0
+        told = TaskProgress.model_construct(progress=progress.progress, message=progress.message)
+        try:
+            answer = self._link.send(calls.progress_task(progress.task_id, told))
+        except Unreachable as failure:
+            self._progress.put_back(progress)
+            return self._later(failure.url, str(failure), None)
+        if answer.status == 429 or answer.status >= 500:
+            self._progress.put_back(progress)
+            return self._later(self._link.api_url, f"status {answer.status}", answer)
+        if answer.status in {404, 405} and answer.code is None:
+            self._progress_from = self._monotonic() + WITHOUT
+        return 0.0
 
     def _read(self, entry: Entry) -> Entry:
         if entry.details is None:

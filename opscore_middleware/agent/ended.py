@@ -1,14 +1,38 @@
-"""Which tasks have ended here, so that the end of each is told once."""
+"""How a task ended here, and which have, so that the end of each is told once."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Any, Final, Literal, NamedTuple
 
-__all__ = ["EndedTasks"]
+from opscore_middleware.agent.results import RESULT, TaskResult
+
+__all__ = ["EndedTasks", "TaskEnd"]
 
 LIMIT: Final = 1024
 """How many are remembered; the earliest are forgotten first."""
+
+
+class TaskEnd(NamedTuple):
+    """What is told of the end of a task, where what worked on it says so itself.
+
+    `status` is one of HTTP's, 0 for none: 4xx says that there is no use in trying again. `error`
+    says why it failed where that is no failure of the agent.
+    """
+
+    state: Literal["completed", "failed"]
+    status: int = 0
+    result: TaskResult | None = None
+    error: dict[str, Any] | None = None
+
+    def details(self) -> dict[str, Any]:
+        """Return what a report says of it."""
+        told: dict[str, Any] = {"opscore_task_state": self.state}
+        if self.state == "failed" and self.status:
+            told["opscore_task_status"] = self.status
+        if self.result is not None:
+            told[RESULT] = self.result
+        return told if self.error is None else {**told, **self.error}
 
 
 class EndedTasks:

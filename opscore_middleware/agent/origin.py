@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from opscore_middleware.agent.correlation import Task
+from opscore_middleware.agent.ended import TaskEnd
 from opscore_middleware.agent.outbox import Instance
 from opscore_middleware.agent.runtime import AgentRuntime
 
@@ -33,10 +34,18 @@ class Origin:
         """Begin a unit that alone counts from here on, where there is a request to take over."""
         return self.open_unit()
 
-    def close_unit(self, unit: Instance, failure: dict[str, Any] | None, *, cut_off: bool) -> None:
+    def close_unit(
+        self,
+        unit: Instance,
+        failure: dict[str, Any] | None,
+        *,
+        cut_off: bool,
+        end: TaskEnd | None = None,
+    ) -> None:
         """End a tracked unit, with the details of its failure where it failed.
 
-        `cut_off` says that it neither failed nor came to its own end.
+        `cut_off` says that it neither failed nor came to its own end, `end` how the task ended that
+        came with it, where the unit knows.
         """
         if failure is None:
             self.runtime.tracker.end(unit)

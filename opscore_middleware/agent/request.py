@@ -9,6 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from opscore_middleware.agent.correlation import TaskPeek, find_task, find_task_in_headers
 from opscore_middleware.agent.departure import client_has_left
+from opscore_middleware.agent.ended import TaskEnd
 from opscore_middleware.agent.envelopes import Failure
 from opscore_middleware.agent.origin import Origin
 from opscore_middleware.agent.outbox import Instance
@@ -20,7 +21,7 @@ from opscore_middleware.agent.outcome import (
     is_failure,
     leaves_with_client,
 )
-from opscore_middleware.agent.results import RESULT, TaskResult
+from opscore_middleware.agent.results import TaskResult
 from opscore_middleware.agent.rpc import BodyPeek, is_json_type, is_work
 from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_stream, scanner_for
 from opscore_middleware.agent.tracker import Read
@@ -71,12 +72,8 @@ class WatchedRequest(Origin):
     """The app has returned."""
     failure: dict[str, Any] | None = None
     """The first failure of it or of a tracked unit, told when all of them are over."""
-    task_state: str | None = None
-    """What its response says of its task."""
-    task_status = 0
-    """The status that its task failed with, where it was the response that said so."""
-    result: TaskResult | None = None
-    """What its task came to, where it was the response that said so."""
+    task_end: TaskEnd | None = None
+    """How its task has ended, once that is known."""
     aside: Instance | None = None
     """Where it turned out to be no work: the instance that is told if it fails."""
     status = 0
@@ -213,7 +210,7 @@ class WatchedRequest(Origin):
         if failed and leaves_with_client(exception) and not self.finished:
             failed = not await client_has_left(receive)
         if failed:
-            self._fail(describe_exception(exception, scope), "failed")
+            self._fail(describe_exception(exception, scope), self._failed_end())
         else:
             self._end(None)
 
@@ -243,10 +240,10 @@ class WatchedRequest(Origin):
     def _returned(self, status: int, failure: Failure | None, scope: Scope) -> bool:
         later = status in LATER
         if status >= 500:
-            self._fail(describe_status(status, scope), None if later else "failed")
+            self._fail(describe_status(status, scope), None if later else self._failed_end())
             return True
         if failure is not None:
-            self._fail(describe_failure(failure, scope), None if later else "failed")
+            self._fail(describe_failure(failure, scope), None if later else self._failed_end())
             return True
         if not self.finished:
             if status and not self.gone:
@@ -255,38 +252,40 @@ class WatchedRequest(Origin):
             return True
         if later or status == ACCEPTED:
             self._end(None)
-        elif status < 300:
-            self._keep_result()
-            self._end("completed")
         else:
-            self._end("failed")
+            self._end(self._completed_end() if status < 300 else self._failed_end())
         return True
 
-    def _keep_result(self) -> None:
+    def _failed_end(self) -> TaskEnd:
+        return TaskEnd("failed", self.status)
+
+    def _completed_end(self) -> TaskEnd:
         """Take what was answered for what the task came to, where it is JSON."""
-        if self.task is not None and self.runtime.reports_results:
-            scanner = self.scanner
-            body = scanner.body() if isinstance(scanner, JsonScanner) else None
-            self.result = TaskResult(body) if body else None
+        scanner, body = self.scanner, None
+        wanted = self.task is not None and self.runtime.reports_results
+        if wanted and isinstance(scanner, JsonScanner):
+            body = scanner.body()
+        return TaskEnd("completed", result=TaskResult(body) if body else None)
 
     async def stopped_short(self, scope: Scope, receive: Receive) -> None:
         """Close it where the response was not finished: the client has left, or the app failed."""
         if await client_has_left(receive):
             self._end(None)
         else:
-            self._fail(describe_unfinished(scope), "failed")
+            self._fail(describe_unfinished(scope), self._failed_end())
 
-    def _fail(self, details: dict[str, Any], task_state: str | None) -> None:
+    def _fail(self, details: dict[str, Any], end: TaskEnd | None) -> None:
         if self.failure is None and not self.taken:
             self.failure = self.runtime.hooks.redacted(details)
-        self._end(task_state)
+        self._end(end)
 
-    def _end(self, task_state: str | None) -> None:
+    def _end(self, end: TaskEnd | None) -> None:
         with self.runtime.tracker.lock:
             self.over = True
             if not self.taken:
-                self.task_state = task_state
-                self.task_status = self.status
+                self.task_end = end
+            elif self.task_end is not None and end is not None and end.state == "completed":
+                self.task_end = self.task_end._replace(result=end.result)
             if not self.tracked:
                 self._close()
 
@@ -318,20 +317,15 @@ class WatchedRequest(Origin):
 
         Once, whatever is tracked afterwards and however often the same attempt comes.
         """
-        task, ended = self.task, self.task_state
-        result, self.result = self.result, None
-        if task is None or ended is None:
+        task, end = self.task, self.task_end
+        if task is None or end is None:
             return None
         self.task = None
         if not self.runtime.ended_tasks.ends(task.task_id):
             return None
-        told: dict[str, Any] = {**task.details(), "opscore_task_state": ended}
-        if ended == "failed" and self.task_status:
-            told["opscore_task_status"] = self.task_status
-        if result is not None:
-            self.runtime.outbox.make_room(result)
-            told[RESULT] = result
-        return told
+        if end.result is not None:
+            self.runtime.outbox.make_room(end.result)
+        return {**task.details(), **end.details()}
 
     # --- what is tracked within ------------------------------------------------------------------
 
@@ -355,7 +349,14 @@ class WatchedRequest(Origin):
             self.taken = True
             return self.open_unit()
 
-    def close_unit(self, unit: Instance, failure: dict[str, Any] | None, *, cut_off: bool) -> None:
+    def close_unit(
+        self,
+        unit: Instance,
+        failure: dict[str, Any] | None,
+        *,
+        cut_off: bool,
+        end: TaskEnd | None = None,
+    ) -> None:
         """End a tracked unit; the last one of a request that is over closes it.
 
         One that outlives the request says how its task ended, not the response; one that was cut
@@ -365,26 +366,31 @@ class WatchedRequest(Origin):
             self.tracked -= 1
             if self.failure is None:
                 self.failure = failure
-            if self.over and not self.tracked:
-                ended = None if cut_off else "completed"
-                self.task_state = ended if self.failure is None else "failed"
-                self.task_status, self.result = 0, None
+            if self.tracked or not (self.over or self.taken):
+                return
+            if end is None and self.failure is not None:
+                self.task_end = TaskEnd("failed")
+            elif end is None:
+                self.task_end = None if cut_off else TaskEnd("completed")
+            else:
+                self.task_end = end
+            if self.over:
                 self._close()
-            elif self.taken and not self.tracked:
-                self._pause(cut_off)
+            else:
+                self._pause(known=end is not None)
 
-    def _pause(self, cut_off: bool) -> None:
+    def _pause(self, *, known: bool) -> None:
         """Tell that the work of a request that was taken over is done, though it is still open.
 
-        Its task has failed with that, or ends with the response, which has its result.
+        Its task has ended with that where the unit knew how, or has failed; else it ends with the
+        response, which has its result.
         """
         unit, self.unit = self.unit, None
         failure, self.failure = self.failure, None
         if unit is None:
             return
+        told = self._end_of_task() if known or failure is not None else None
         if failure is None:
-            self.task_state = None if cut_off else "completed"
-            self.runtime.tracker.end(unit)
+            self.runtime.tracker.end(unit, told)
         else:
-            self.task_state = "failed"
-            self.runtime.tracker.fail(unit, failure, self._end_of_task())
+            self.runtime.tracker.fail(unit, failure, told)

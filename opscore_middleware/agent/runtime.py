@@ -22,6 +22,7 @@ from opscore_middleware.agent.lag import LoopLag
 from opscore_middleware.agent.link import Link
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
+from opscore_middleware.agent.progress import ProgressBoard
 from opscore_middleware.agent.registrar import Registrar
 from opscore_middleware.agent.reporter import GLANCE, Reporter
 from opscore_middleware.agent.results import Results
@@ -73,6 +74,7 @@ class AgentRuntime:
         self.integrations: frozenset[str] = frozenset()
         """The names of those that may open units for this agent."""
         self.reports_results = settings.report_results and settings.api_url is not None
+        self.progress = ProgressBoard(lambda: self.reporter.bell.wake())
         self.outbox = outbox = Outbox()
         if self.hooks.on_transition is not None:
             outbox.heard = deque(maxlen=HEARD)
@@ -94,6 +96,7 @@ class AgentRuntime:
                 lag=self.lag.measure,
                 cancel=self.cancellations.cancel,
                 results=Results(self.hooks.result),
+                progress=self.progress,
             )
         self.reporter = Reporter(self._courier or _Local(outbox), self._tick, lambda: self.over)
         self.tracker = Tracker(
@@ -173,6 +176,7 @@ class AgentRuntime:
         if self.outbox.heard is not None:
             self.outbox.heard.clear()
         self.cancellations.reset()
+        self.progress.reset()
         self.lag.reset()
         self.tracker.reset()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from opscore_middleware.agent.ended import TaskEnd
 from opscore_middleware.agent.envelopes import Failure
 from opscore_middleware.agent.origin import CURRENT, Origin
 from opscore_middleware.agent.outcome import describe_unit, describe_unit_failure, is_failure
@@ -27,8 +28,22 @@ class Unit:
         self._unit = origin.take_over() if alone else origin.open_unit()
         self._running = origin.runtime.cancellations.add(origin.task)
 
-    def end(self, exception: BaseException | None, failure: Failure | None = None) -> None:
-        """Close it; `failure` is how it failed by its own word, which goes before an exception."""
+    @property
+    def origin(self) -> Origin:
+        """What it belongs to."""
+        return self._origin
+
+    def end(
+        self,
+        exception: BaseException | None,
+        failure: Failure | None = None,
+        end: TaskEnd | None = None,
+    ) -> None:
+        """Close it.
+
+        `failure` is how it failed by its own word, which goes before an exception, `end` how its
+        task ended, where that does not follow.
+        """
         origin = self._origin
         origin.runtime.cancellations.discard(self._running)
         details = None
@@ -38,7 +53,7 @@ class Unit:
             details = describe_unit(exception, self._name)
         told = None if details is None else origin.runtime.hooks.redacted(details)
         cut_off = exception is not None and told is None
-        origin.close_unit(self._unit, told, cut_off=cut_off)
+        origin.close_unit(self._unit, told, cut_off=cut_off, end=end)
 
 
 def find_origin() -> Origin | None:

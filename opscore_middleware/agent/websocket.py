@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from opscore_middleware.agent.ended import TaskEnd
 from opscore_middleware.agent.origin import CURRENT, Origin
 from opscore_middleware.agent.outbox import Instance
 from opscore_middleware.agent.outcome import describe_exception, is_failure
@@ -67,11 +68,18 @@ class WatchedWebSocket(Origin):
             raise
         self._end()
 
-    def close_unit(self, unit: Instance, failure: dict[str, Any] | None, *, cut_off: bool) -> None:
+    def close_unit(
+        self,
+        unit: Instance,
+        failure: dict[str, Any] | None,
+        *,
+        cut_off: bool,
+        end: TaskEnd | None = None,
+    ) -> None:
         """End a tracked unit; a failure within a message is the message's, and told with it."""
         with self._tracker.lock:
             if failure is None or self.unit is None:
-                super().close_unit(unit, failure, cut_off=cut_off)
+                super().close_unit(unit, failure, cut_off=cut_off, end=end)
             else:
                 self.failure = self.failure or failure
                 self._tracker.end(unit)

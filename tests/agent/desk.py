@@ -16,6 +16,7 @@ from opscore_middleware.agent.identity import Named
 from opscore_middleware.agent.link import Link
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Outbox
+from opscore_middleware.agent.progress import ProgressBoard
 from opscore_middleware.agent.registrar import Registrar
 from opscore_middleware.agent.settings import Settings
 from opscore_middleware.agent.tracker import Tracker
@@ -33,6 +34,7 @@ class Desk:
         self.ops_core = ops_core
         self.clock = Clock()
         self.outbox = Outbox()
+        self.progress = ProgressBoard(lambda: None)
         self.tracker = Tracker(self.outbox, Bell(lambda: None))
         given = Settings.resolve(api_url=URL, api_key=KEY, agent_name="tested", **settings)
         link, notices = Link(URL, KEY, ops_core.transport), Notices()
@@ -45,6 +47,7 @@ class Desk:
             link,
             registrar,
             notices,
+            progress=self.progress,
             monotonic=self.clock,
             budget=Budget(share=1e6),
         )

@@ -16,6 +16,8 @@ from opscore_middleware import (
     Integration,
     OpsCoreMiddleware,
     StateChange,
+    TaskContext,
+    TaskRouter,
     WorkUnit,
     track,
 )
@@ -74,6 +76,30 @@ assert_type(agent.state, AgentState)
 assert_type(agent.agent_id, str | None)
 OpsCoreMiddleware(app, websockets="always")  # type: ignore[arg-type]
 OpsCoreMiddleware(app, agent_nam="research")  # type: ignore[call-arg]
+
+# --- tasks ---------------------------------------------------------------------------------------
+
+tasks = TaskRouter()
+
+
+@tasks.task("summarise", inline=True)
+async def summarise(text: str, task: TaskContext) -> int:
+    assert_type(task.task_id, str | None)
+    await task.progress(0.5, "half")
+    return len(text)
+
+
+def blocking(text: str) -> str:
+    return text
+
+
+async def by_hand() -> None:
+    assert_type(await summarise("ink", TaskContext(name="summarise")), int)
+
+
+assert_type(tasks.names, list[str])
+app.routes.append(tasks.route("/task"))
+tasks.task("blocking")(blocking)  # type: ignore[type-var]
 
 # --- track ---------------------------------------------------------------------------------------
 

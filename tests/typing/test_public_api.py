@@ -21,6 +21,8 @@ NAMES = {
         "OpsCoreError",
         "OpsCoreMiddleware",
         "StateChange",
+        "TaskContext",
+        "TaskRouter",
         "WorkUnit",
         "__version__",
         "track",

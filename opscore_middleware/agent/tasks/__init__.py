@@ -1,0 +1,1 @@
+"""Handlers for the tasks that Ops-Core gives out, chosen by name."""

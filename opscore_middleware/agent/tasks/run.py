@@ -1,0 +1,147 @@
+"""One attempt at a task while it is done, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from opscore_middleware.agent.ended import TaskEnd
+from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.origin import Origin
+from opscore_middleware.agent.outcome import describe_unit_failure
+from opscore_middleware.agent.results import LIMIT, TaskResult
+from opscore_middleware.agent.tasks.attempts import Attempt
+from opscore_middleware.agent.tasks.context import TaskContext
+from opscore_middleware.agent.tasks.handler import Handler
+from opscore_middleware.agent.tasks.message import TaskMessage
+from opscore_middleware.agent.unit import Unit
+
+__all__ = ["Run"]
+
+
+class Run:
+    """Does one attempt at a task.
+
+    Args:
+        handler: what does it.
+        arguments: what it is called with.
+        message: what came.
+        attempt: where its end is noted for those that come again.
+        origin: the request, as the middleware sees it; None without one.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        arguments: Mapping[str, Any],
+        message: TaskMessage,
+        attempt: Attempt,
+        origin: Origin | None,
+    ) -> None:
+        self._handler = handler
+        self._arguments = arguments
+        self._attempt = attempt
+        self._origin = origin
+        self._task_id = message.opscore_task_id
+        self._name = f"task {handler.name}"
+        self._raised: Exception | None = None
+        self._context = TaskContext(
+            name=handler.name,
+            task_id=message.opscore_task_id,
+            session_id=message.opscore_session_id,
+            payload=message.payload,
+            tell=self._tell,
+        )
+
+    async def inline(self) -> Response:
+        """Do it, and return the answer; what the handler raises beyond HTTP is raised."""
+        unit = None if self._origin is None else Unit(self._origin, self._name)
+        try:
+            body = await self._handler(self._arguments, self._context)
+        except HTTPException as refused:
+            body = _in_json(refused)
+            self._over(unit, None)
+            self._attempt.ends(refused.status_code, body)
+        except BaseException as raised:
+            self._over(unit, raised)
+            if isinstance(raised, Exception):
+                self._attempt.ends(500, None)
+            raise
+        else:
+            self._over(unit, None)
+            self._attempt.ends(200, body)
+        return Response(body, self._attempt.status, media_type="application/json")
+
+    async def in_background(self) -> None:
+        """Do it and report its end; what the handler raises beyond HTTP is raised.
+
+        In a task of its own: cancelling the work on it must not cancel the server's.
+        """
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._work)
+        if self._raised is not None:
+            raise self._raised
+
+    async def _work(self) -> None:
+        # It alone says how the task ends: what was answered has only acknowledged it.
+        unit = None if self._origin is None else Unit(self._origin, self._name, alone=True)
+        try:
+            body = await self._handler(self._arguments, self._context)
+        except HTTPException as refused:
+            self._refuse(unit, refused)
+        except Exception as raised:
+            self._raised = raised
+            self._over(unit, raised)
+            self._attempt.ends(500, None)
+        except BaseException as cancelled:
+            self._over(unit, cancelled)
+            raise
+        else:
+            self._over(unit, None, end=TaskEnd("completed", result=self._result(body)))
+            self._attempt.ends(200, body)
+
+    def _refuse(self, unit: Unit | None, refused: HTTPException) -> None:
+        """End it as an answer of that status would: below 500 the agent itself has not failed."""
+        status = refused.status_code
+        failure = Failure(f"HTTP {status}", str(refused.detail))
+        if status >= 500:
+            self._over(unit, None, failure, TaskEnd("failed", status))
+        else:
+            error = describe_unit_failure(failure, self._name)
+            if self._origin is not None:
+                error = self._origin.runtime.hooks.redacted(error)
+            self._over(unit, None, end=TaskEnd("failed", status, error=error))
+        self._attempt.ends(status, None)
+
+    def _over(
+        self,
+        unit: Unit | None,
+        raised: BaseException | None,
+        failure: Failure | None = None,
+        end: TaskEnd | None = None,
+    ) -> None:
+        if unit is not None and self._origin is not None:
+            if self._task_id is not None:
+                self._origin.runtime.progress.forget(self._task_id)
+            unit.end(raised, failure, end)
+
+    def _result(self, body: bytes) -> TaskResult | None:
+        if self._origin is None or not self._origin.runtime.reports_results:
+            return None
+        result = TaskResult(body)
+        if len(body) > LIMIT:
+            result.drop()
+        return result
+
+    def _tell(self, progress: float, message: str | None) -> None:
+        if self._origin is not None and self._task_id is not None:
+            self._origin.runtime.progress.put(self._task_id, progress, message)
+
+
+def _in_json(refused: HTTPException) -> bytes:
+    return json.dumps({"detail": refused.detail, "code": "task_failed"}).encode()

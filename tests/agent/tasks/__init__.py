@@ -1,0 +1,1 @@
+"""Agents that take tasks, as Ops-Core sends them."""
