@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
+from itertools import islice
 from typing import Any, Final
 
 from opscore_middleware.core.liveness import Watermark
@@ -70,8 +71,8 @@ class _Vacancies:
         self._connection = connection
         self._mark = mark
         self._now = now
-        self._found: dict[tuple[str, str], tuple[Slot, Endpoint]] = {}
-        self._read: dict[str, frozenset[str]] = {}
+        self._found: dict[tuple[str, str], tuple[Slot, sqlite3.Row]] = {}
+        self._capabilities: dict[str, frozenset[str]] = {}
         self.served: set[str] = set()
         """The queues that what was found could serve."""
 
@@ -80,53 +81,44 @@ class _Vacancies:
         return [slot for slot, _ in self._found.values()]
 
     def endpoint(self, slot: Slot) -> Endpoint:
-        return self._found[slot[:2]][1]
+        return _endpoint(self._found[slot[:2]][1])
 
     def find(self, queues: Collection[str], *, limit: int) -> bool:
         """Look for slots that could serve these queues, those longest without a task first; tell
         whether there is any.
 
-        A claim takes at most `limit`, so once there are as many for a queue it lacks none.
+        A claim takes at most `limit`, so with as many for a capability it lacks none.
         """
-        missing = dict.fromkeys(queues, limit)
-        for slot, endpoint in self._available(_named(queues, _AGENT), _named(queues, _CAPABILITY)):
-            serves = missing.keys() & self._serves(slot)
-            if serves:
-                self._found[slot[:2]] = slot, endpoint
-                self.served |= serves
-            for queue in serves:
-                missing[queue] -= 1
-                if not missing[queue]:
-                    del missing[queue]
-            if not missing:
-                break
+        self.served |= {_AGENT + slot.agent_id for slot in self.find_of(_named(queues, _AGENT))}
+        for capability in _named(queues, _CAPABILITY):
+            with closing(self._look([], [capability])) as slots:
+                if list(islice(slots, limit)):
+                    self.served.add(_CAPABILITY + capability)
         return bool(self._found)
 
-    def find_of(self, agent_ids: Collection[str]) -> None:
-        """Look for slots of these agents, too: they go first for the tasks of their sessions."""
-        for slot, endpoint in self._available(list(agent_ids), []):
-            self._found.setdefault(slot[:2], (slot, endpoint))
+    def find_of(self, agent_ids: Collection[str]) -> list[Slot]:
+        """Look for slots of these agents, and return them."""
+        return list(self._look(list(agent_ids), [])) if agent_ids else []
 
-    def _available(
+    def _look(
         self, agent_ids: Sequence[str], capabilities: Sequence[str]
-    ) -> Iterator[tuple[Slot, Endpoint]]:
+    ) -> Generator[Slot, None, None]:
         wanted = {"agents": json.dumps(agent_ids), "capabilities": json.dumps(capabilities)}
         with closing(self._connection.execute(_CANDIDATES, wanted)) as rows:
             for row in rows:
-                if is_available(instance_record(row), self._mark, self._now):
-                    can = self._capabilities(row["capabilities"])
-                    slot = Slot(row["agent_id"], row["instance_id"], can, row["tasked_at"])
-                    yield slot, _endpoint(row)
+                slot_id = row["agent_id"], row["instance_id"]
+                if slot_id not in self._found:
+                    if not is_available(instance_record(row), self._mark, self._now):
+                        continue
+                    slot = Slot(*slot_id, self._can(row["capabilities"]), row["tasked_at"])
+                    self._found[slot_id] = slot, row
+                yield self._found[slot_id][0]
 
-    def _capabilities(self, text: str) -> Collection[str]:
+    def _can(self, text: str) -> Collection[str]:
         # Agents are many, what they can do is not.
-        if text not in self._read:
-            self._read[text] = frozenset(json.loads(text))
-        return self._read[text]
-
-    def _serves(self, slot: Slot) -> set[str]:
-        """Return the queues that a slot could serve."""
-        return {f"{_AGENT}{slot.agent_id}", *(_CAPABILITY + can for can in slot.capabilities)}
+        if text not in self._capabilities:
+            self._capabilities[text] = frozenset(json.loads(text))
+        return self._capabilities[text]
 
 
 def _named(queues: Collection[str], kind: str) -> list[str]:

@@ -74,30 +74,24 @@ def kept_runs(
 ) -> dict[str, Kept]:
     """Read runs whole, in three queries, by their sessions' ids; unknown ones are left out."""
     wanted = {"ids": json.dumps(list(session_ids)), "keys": json.dumps(list(session_keys))}
-    rows = connection.execute(_RUNS, wanted).fetchall()
-    workflows = _workflows(connection, {row["workflow_key"] for row in rows})
-    tasks: dict[str, dict[str, Task]] = {row["session_id"]: {} for row in rows}
-    for task in tasks_of_sessions(connection, [row["session_key"] for row in rows]):
+    rows = connection.execute(_RUNS, wanted)
+    rows.row_factory = None  # tuples, since these are read by place
+    kept = rows.fetchall()
+    workflows = _workflows(connection, {workflow_key for _, workflow_key, *_ in kept})
+    tasks: dict[str, dict[str, Task]] = {session_id: {} for _, _, session_id, *_ in kept}
+    for task in tasks_of_sessions(connection, [session_key for session_key, *_ in kept]):
         tasks[task.session_id][task.task_id] = task
-    return {
-        row["session_id"]: Kept(
-            row["session_key"],
+    runs = {}
+    for session_key, workflow_key, session_id, agent_id, state, *rest in kept:
+        result, error, initial_payload, *times = rest
+        runs[session_id] = Kept(
+            session_key,
             Run(
-                session_id=row["session_id"],
-                agent_id=row["agent_id"],
-                state=SessionState(row["state"]),
-                result=row["result"],
-                error=row["error"],
-                initial_payload=row["initial_payload"],
-                workflow=workflows[row["workflow_key"]],
-                created_at=row["created_at"],
-                updated_at=row["updated_at"],
-                ended_at=row["ended_at"],
-                tasks=tasks[row["session_id"]],
+                *(session_id, agent_id, _STATES[state], result, error, initial_payload),
+                *(workflows[workflow_key], *times, tasks[session_id]),
             ),
         )
-        for row in rows
-    }
+    return runs
 
 
 def session_keys_of_tasks(
@@ -129,6 +123,9 @@ def _workflows(
     return {row[0]: StoredWorkflow(*row[1:]) for row in rows}
 
 
+# Looked up, since making a member of an enumeration from its value takes longer.
+_STATES: Final = {state.value: state for state in SessionState}
+
 _IS_KNOWN: Final = "SELECT 1 FROM sessions WHERE session_id = ?"
 _AGENT: Final = "SELECT agent_key, deregistered_at FROM agents WHERE agent_id = ?"
 _WORKFLOW: Final = "SELECT workflow_key FROM workflows WHERE workflow_id = ? AND version = ?"
@@ -140,7 +137,8 @@ _INSERT: Final = """
                           initial_payload, created_at, updated_at, ended_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _RUNS: Final = """
-    SELECT s.*, a.agent_id
+    SELECT s.session_key, s.workflow_key, s.session_id, a.agent_id, s.state, s.result, s.error,
+           s.initial_payload, s.created_at, s.updated_at, s.ended_at
     FROM (SELECT session_key FROM sessions
           WHERE session_id IN (SELECT value FROM json_each(:ids))
           UNION SELECT value FROM json_each(:keys)) AS wanted
