@@ -16,6 +16,7 @@ from opscore_middleware.core.refusals import unknown_session
 from opscore_middleware.core.runs.advancing import EngineStore, Stepper, raise_first
 from opscore_middleware.core.runs.expiring import Expiry
 from opscore_middleware.core.runs.hearing import Heard, Hearing
+from opscore_middleware.core.runs.kept import Kept
 from opscore_middleware.core.runs.plans import Rules
 from opscore_middleware.core.runs.records import Advance, Claim, Creation, Run, Step
 from opscore_middleware.core.runs.refusals import runs_no_workflow, unknown_task
@@ -89,7 +90,7 @@ class Engine:
         self._hearing = Hearing(self._stepper, infer=infer)
         self._expiry = Expiry(self._stepper, agentkit=agentkit)
         self._schedules = Schedules(self._starts, store=store, rules=self._rules, cron=cron)
-        self._workflow_ids: dict[str, str] = {}
+        self._workflow_ids: Kept[str, str] = Kept(_KEPT)
 
     @property
     def on_ready(self) -> Callable[[], None]:
@@ -138,9 +139,7 @@ class Engine:
     ) -> WorkflowStarted:
         """Start a workflow for an agent; an id that is given makes a repeat harmless.
 
-        Raises `ValidationFailed` unless just one of id and definition is given, `WorkflowNotFound`,
-        `InvalidDefinition`, `AgentNotFound`, `AgentDeregistered`, `SessionExists`, and what a
-        `creation` may.
+        Raises as `Starts.start` does, and what a `creation` may.
         """
         return await self._starts.start(agent_id, start, creation=creation, session_id=session_id)
 
@@ -225,9 +224,8 @@ class Engine:
     async def why(self, task_id: str) -> Why:
         """Say in one sentence why a task is not running. Raises `TaskNotFound`."""
         task = await self._task(task_id)
-        sentence = await why(
-            task, store=self.store, rules=self._rules, mark=self._mark(), now=self._clock()
-        )
+        mark, now = self._mark(), self._clock()
+        sentence = await why(task, store=self.store, rules=self._rules, mark=mark, now=now)
         return Why(task_id=task.task_id, state=task.state, why=sentence)
 
     async def finish(self, named: str, outcome: TaskResult, *, by: str | None = None) -> TaskView:
@@ -332,8 +330,6 @@ class Engine:
             session = await self.store.get_session(task.session_id)
             workflow_id = None if session is None else session.workflow_id
             if workflow_id is not None:
-                if len(self._workflow_ids) >= _KEPT:
-                    self._workflow_ids.clear()
                 self._workflow_ids[task.session_id] = workflow_id
         return as_task(task, workflow_id=workflow_id)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from opscore_middleware.core.clock import SECOND
 from opscore_middleware.core.models import Order
 from opscore_middleware.core.runs.advancing import Stepper, raise_first
+from opscore_middleware.core.runs.kept import Kept
 from opscore_middleware.core.runs.records import Advance, Run, Word
 from opscore_middleware.core.runs.steps.words import Said, heard, inferred, said_of
 from opscore_middleware.core.runs.tasks import Route, Task, TaskState
@@ -20,8 +21,6 @@ _LEASE: Final = 10 * SECOND
 _AT_ONCE: Final = 1000
 _LOOKED_BACK: Final = 200
 _KEPT: Final = 100_000
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,12 @@ class Hearing:
         self._stepper = stepper
         self._store = stepper.store
         self._infer = infer
-        self._names: dict[str, bool] = {}
-        self._routes: dict[str, Route | None] = {}
+        self._names: Kept[str, bool] = Kept(_KEPT)
+        self._routes: Kept[str, Route | None] = Kept(_KEPT)
 
     def note_route(self, agent_id: str, route: Route | None) -> None:
         """Note which route the store holds for an agent's best."""
-        _keep(self._routes, agent_id, route)
+        self._routes[agent_id] = route
 
     async def hear(self, holder: str) -> Heard:
         """Hear what has been said since the last time, if it is this holder's turn."""
@@ -67,7 +66,7 @@ class Hearing:
         said = [said_of(word.details) for word in words]
         for word, one in zip(words, said, strict=True):
             if one is not None or word.instance_id:
-                _keep(self._names, word.agent_id, True)
+                self._names[word.agent_id] = True
         nameless = {word.agent_id for word, one in zip(words, said, strict=True) if one is None}
         attempts = await self._attempts(nameless)
         now = self._stepper.clock()
@@ -119,7 +118,7 @@ class Hearing:
             record = await self._store.get_agent(agent_id)
             known = record is not None and any(i.instance_id for i in record.instances)
             known = known or await self._has_named(agent_id)
-            _keep(self._names, agent_id, known)
+            self._names[agent_id] = known
         return known
 
     async def _has_named(self, agent_id: str) -> bool:
@@ -139,11 +138,5 @@ class Hearing:
             agent_id, route = task.agent_id, task.route
             if agent_id is None or route is None or self._routes.get(agent_id) is route:
                 continue
-            _keep(self._routes, agent_id, route)
+            self._routes[agent_id] = route
             await self._store.prefer_route(agent_id, route)
-
-
-def _keep(known: dict[str, _T], key: str, value: _T) -> None:
-    if len(known) >= _KEPT and key not in known:
-        known.pop(next(iter(known)))
-    known[key] = value

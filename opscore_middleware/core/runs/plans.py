@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from opscore_middleware.core.jitter import between
+from opscore_middleware.core.runs.kept import Kept
 from opscore_middleware.core.runs.records import Run, StoredWorkflow
 from opscore_middleware.core.workflows.definition import (
     OnFailure,
@@ -60,7 +61,7 @@ class Plans:
 
     def __init__(self, expressions: Expressions) -> None:
         self._expressions = expressions
-        self._plans: dict[tuple[str, int], Plan] = {}
+        self._plans: Kept[tuple[str, int], Plan] = Kept(_KEPT)
 
     def of(self, workflow: StoredWorkflow) -> Plan:
         """Return the plan of a version that was stored, and thus is right."""
@@ -69,8 +70,6 @@ class Plans:
         if plan is None:
             definition = WorkflowDefinition.model_validate_json(workflow.definition)
             plan = plan_of(definition, self._expressions)
-            if len(self._plans) >= _KEPT:
-                self._plans.pop(next(iter(self._plans)), None)
             self._plans[key] = plan
         return plan
 
