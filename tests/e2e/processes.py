@@ -23,14 +23,18 @@ _LISTENING = re.compile(r"Uvicorn running on (http://\S+)")
 
 
 class AgentProcess:
-    """`uvicorn tests.e2e.agent_app:app` on a free port; `log` holds all that it printed."""
+    """`uvicorn tests.e2e.agent_app:app`, or another app, on a free port unless `options` name one;
+    `log` holds all that it printed.
+    """
 
-    def __init__(self, log: Path, *options: str, **env: str) -> None:
+    def __init__(
+        self, log: Path, *options: str, app: str = "tests.e2e.agent_app:app", **env: str
+    ) -> None:
         self._log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "uvicorn", "tests.e2e.agent_app:app"),
+                    *(sys.executable, "-m", "uvicorn", app),
                     *("--port", "0", *options),
                 ],
                 cwd=ROOT,
@@ -90,9 +94,12 @@ class AgentProcess:
 
 
 @contextmanager
-def running_agent(tmp_path: Path, *options: str, **env: str) -> Iterator[AgentProcess]:
+def running_agent(
+    tmp_path: Path, *options: str, app: str = "tests.e2e.agent_app:app", **env: str
+) -> Iterator[AgentProcess]:
     """Run an agent and wait until it serves."""
-    agent = AgentProcess(tmp_path / f"agent-{time.monotonic_ns()}.log", *options, **env)
+    log = tmp_path / f"agent-{time.monotonic_ns()}.log"
+    agent = AgentProcess(log, *options, app=app, **env)
     try:
         agent.listens()
         yield agent

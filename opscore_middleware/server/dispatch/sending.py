@@ -193,7 +193,7 @@ async def _listen(response: httpx.Response) -> None:
     try:
         async for _ in response.aiter_raw():
             pass
-    except httpx.HTTPError:
+    except (httpx.HTTPError, httpx.StreamError):
         pass  # the attempt is the agent's; how it ends, it reports
 
 
