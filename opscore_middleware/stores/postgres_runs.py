@@ -45,6 +45,7 @@ async def get_run(
 ) -> Run | None:
     """Keep `core.runs.store.RunStore.get_run`'s promise."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.execute(BY_KEYS)
         return await _read(connection, session_id, definitions)
 
 
