@@ -35,8 +35,6 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 ACCEPTED: Final = 202
 """The answer that acknowledges a task and ends nothing."""
-LATER: Final = frozenset({429, 503})
-"""Answers that say "not now", which is no end of a task either."""
 
 
 class WatchedRequest(Origin):
@@ -238,19 +236,18 @@ class WatchedRequest(Origin):
         return self._returned(status, failure, scope)
 
     def _returned(self, status: int, failure: Failure | None, scope: Scope) -> bool:
-        later = status in LATER
         if status >= 500:
-            self._fail(describe_status(status, scope), None if later else self._failed_end())
+            self._fail(describe_status(status, scope), self._failed_end())
             return True
         if failure is not None:
-            self._fail(describe_failure(failure, scope), None if later else self._failed_end())
+            self._fail(describe_failure(failure, scope), self._failed_end())
             return True
         if not self.finished:
             if status and not self.gone:
                 return False
             self._end(None)
             return True
-        if later or status == ACCEPTED:
+        if status == ACCEPTED:
             self._end(None)
         else:
             self._end(self._completed_end() if status < 300 else self._failed_end())

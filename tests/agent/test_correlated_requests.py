@@ -75,9 +75,9 @@ async def test_a_task_may_come_in_headers(ops_core: ScriptedOpsCore) -> None:
         (202, "idle", None),
         (302, "idle", "failed"),
         (404, "idle", "failed"),
-        (429, "idle", None),
+        (429, "idle", "failed"),
         (500, "error", "failed"),
-        (503, "error", None),
+        (503, "error", "failed"),
     ],
 )
 async def test_the_status_says_how_the_task_ended(
