@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench conformance soak format clean
+.PHONY: help demo test check bench queues conformance soak format clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]' --group dev
 	@touch $@
 
-demo: $(VENV)/.installed ## watch an agent's life reach Ops-Core (KEEP=1 leaves both running)
+demo: $(VENV)/.installed ## watch agents live and share a workflow (KEEP=1 leaves all running)
 	@$(BIN)/python -m examples.fastapi_agent.demo $(if $(KEEP),--keep)
 
 # Most tests wait for real processes, so three workers share the processors; tests that share a server
@@ -36,6 +36,12 @@ check: $(VENV)/.installed ## lint, format, types, import direction
 bench: $(VENV)/.installed ## what we cost, beside the alternatives, in one run
 	$(BIN)/python -m tests.benchmarks
 
+queues: $(VENV)/.installed ## our engine beside other task queues (network; two of them want redis-server)
+	$(PYTHON) -m venv $(VENV)-queues
+	$(VENV)-queues/bin/python -m pip install --quiet --disable-pip-version-check \
+		procrastinate 'pgqueuer[asyncpg]' 'saq[redis]' 'taskiq<0.12' taskiq-redis
+	$(BIN)/python -m tests.benchmarks.queues --python $(VENV)-queues/bin/python
+
 conformance: $(VENV)/.installed ## Starlette's own tests, with us and without (network)
 	$(BIN)/python -m tests.conformance
 
@@ -47,4 +53,4 @@ format: $(VENV)/.installed ## put the code in order
 	$(BIN)/ruff format .
 
 clean: ## remove what was made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-queues .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
