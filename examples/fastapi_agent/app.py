@@ -2,25 +2,24 @@
 
     uvicorn examples.fastapi_agent.app:app
 
-Nothing but the `add_middleware` line below knows of Ops-Core: the routes are plain FastAPI.
+Nothing but the `add_middleware` line below knows of Ops-Core: the routes are plain FastAPI. With
+the other line it takes tasks of workflows as well, which `tasks.py` has.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, NoReturn
 
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, Field
 
+from examples.fastapi_agent.sample import SAMPLE
 from examples.fastapi_agent.summarise import Sentence, choose, paragraphs, split
+from examples.fastapi_agent.tasks import tasks
 from opscore_middleware import OpsCoreMiddleware
-
-SAMPLE: Final = Path(__file__).with_name("origin.txt").read_text(encoding="utf-8")
-"""The opening of Charles Darwin's On the Origin of Species (1859), in the public domain."""
 
 app = FastAPI(
     title="summariser",
@@ -28,6 +27,7 @@ app = FastAPI(
     summary="Picks the sentences that carry most of what a text is about.",
 )
 app.add_middleware(OpsCoreMiddleware)
+app.router.routes.append(tasks.route("/tasks"))
 
 
 def _has_words(text: str) -> str:

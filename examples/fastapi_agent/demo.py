@@ -1,8 +1,9 @@
-"""An agent's life, watched as it reaches Ops-Core: `python -m examples.fastapi_agent.demo`.
+"""An agent's life as it reaches Ops-Core, and a workflow: `python -m examples.fastapi_agent.demo`.
 
 Starts Ops-Core and the example agent as real processes, sends the agent real requests, and prints
-each transition as Ops-Core learns of it. Exits with 0 only when what Ops-Core has learned is
-exactly what has happened.
+each transition as Ops-Core learns of it. Then two more agents work on one workflow, and each task
+is printed as it is begun and ended. Exits with 0 only when what Ops-Core has learned is exactly
+what has happened, and the workflow has gone as it should.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+import yaml
 from rich.console import Console
 
+from examples.fastapi_agent.flow import Flow, OtherEnd
 from examples.fastapi_agent.life import Life, OtherStates
 from examples.fastapi_agent.processes import ProcessFailed, Server, free_ports
 from examples.fastapi_agent.screen import Screen
 from examples.fastapi_agent.work import Work
 from opscore_middleware.client import AsyncOpsCoreClient
+from opscore_middleware.core.models import AgentQuery
 from opscore_middleware.errors import OpsCoreError
 
 __all__ = ["main"]
@@ -39,6 +43,9 @@ PATIENCE: Final = 15.0
 """How long it may take until Ops-Core knows what a step has led to, in seconds."""
 PAUSE: Final = 0.6
 """What a viewer gets between two steps, in seconds."""
+WORKERS: Final = ("reader-1", "reader-2")
+"""The agents that share the tasks of the workflow."""
+DIGEST: Final = Path(__file__).with_name("digest.yaml")
 STOPS: Final = (signal.SIGTERM, signal.SIGHUP)
 FAILED: Final = 1
 INTERRUPTED: Final = 130  # as shells have it after Ctrl-C
@@ -65,7 +72,7 @@ class Demo:
         self._directory = directory
         self._screen = screen
         self._key = secrets.token_urlsafe(24)
-        self._ops_core_port, self._agent_port = free_ports(2)
+        self._ops_core_port, self._agent_port, *self._worker_ports = free_ports(2 + len(WORKERS))
         self.ops_core_url = f"http://127.0.0.1:{self._ops_core_port}"
         self.agent_url = f"http://127.0.0.1:{self._agent_port}"
         self.servers: list[Server] = []
@@ -75,6 +82,8 @@ class Demo:
         with self._screen.live():
             life = await self._play_all(keep=keep)
         self._screen.history(life.transitions)
+        with self._screen.live_part("A workflow, shared by two agents", "Ops-Core tracks"):
+            await self._run_workflow()
         if keep:
             self._screen.tells(self._what_to_try(str(life.agent_id)))
         else:
@@ -94,6 +103,37 @@ class Demo:
             await self._play(self._steps(Work(agent, self._screen.waits), keep=keep), life)
             following.cancel()
         return life
+
+    async def _run_workflow(self) -> None:
+        """Have two agents work on one workflow. Raises `OtherEnd` unless it goes as it should."""
+        async with AsyncOpsCoreClient(self.ops_core_url, api_key=self._key) as ops_core:
+            self._screen.does(f"start two agents, {' and '.join(WORKERS)}")
+            starting = (self._start_worker(name, ops_core) for name in WORKERS)
+            names = dict(zip(await asyncio.gather(*starting), WORKERS, strict=True))
+            self._screen.does(f"run {DIGEST.name}")
+            flow = Flow(
+                ops_core, lambda task: self._screen.works(task, names[task.assigned_agent_id or ""])
+            )
+            definition = yaml.safe_load(DIGEST.read_text(encoding="utf-8"))
+            await flow.run(definition, next(iter(names)), within=PATIENCE)
+            flow.went(failed={"print"}, shared={"summaries": len(WORKERS)})
+            self._screen.gets("print failed twice, so keep was done")
+
+    async def _start_worker(self, name: str, ops_core: AsyncOpsCoreClient) -> str:
+        """Start an agent that takes tasks; return its id once Ops-Core knows that it is free."""
+        port = self._worker_ports[WORKERS.index(name)]
+        settings = {
+            "OPSCORE_AGENT_NAME": name,
+            "OPSCORE_AGENT_CAPABILITIES": "summarise",
+            "OPSCORE_CONTACT_ENDPOINT": f"http://127.0.0.1:{port}/tasks",
+        }
+        await self._start_app(name, port, settings)
+        for _ in range(int(PATIENCE / 0.05)):
+            free = await ops_core.list_agents(AgentQuery(name=name, state="idle"))
+            if free.items:
+                return free.items[0].agent_id
+            await asyncio.sleep(0.05)
+        raise ProcessFailed(f"{name} was not idle at Ops-Core within {PATIENCE:g} s")
 
     def _steps(self, work: Work, *, keep: bool) -> list[Step]:
         steps = [
@@ -129,15 +169,18 @@ class Demo:
         return self.ops_core_url
 
     async def _start_agent(self) -> str:
-        app = "examples.fastapi_agent.app:app"
-        settings = {
+        return await self._start_app("the agent", self._agent_port, {})
+
+    async def _start_app(self, name: str, port: int, settings: dict[str, str]) -> str:
+        reporting = {
             "OPSCORE_API_URL": self.ops_core_url,
             "OPSCORE_API_KEY": self._key,
             "OPSCORE_ERROR_HOLD": str(ERROR_HOLD),
         }
-        command = [_script("uvicorn"), app, "--port", str(self._agent_port)]
-        await self._start("the agent", command, settings).answers(self.agent_url)
-        return self.agent_url
+        command = [_script("uvicorn"), "examples.fastapi_agent.app:app", "--port", str(port)]
+        url = f"http://127.0.0.1:{port}"
+        await self._start(name, command, reporting | settings).answers(url)
+        return url
 
     async def _stop_agent(self) -> str:
         await self.servers[-1].stops()
@@ -155,7 +198,7 @@ class Demo:
     def _what_to_try(self, agent_id: str) -> str:
         pids = " ".join(str(server.pid) for server in self.servers)
         return f"""
-Both go on running. API docs: {self.ops_core_url}/docs
+All of them go on running. API docs: {self.ops_core_url}/docs
 
   Give the agent something to do, and something that fails:
     curl -N {self.agent_url}/summarise/slow \\
@@ -173,7 +216,11 @@ Both go on running. API docs: {self.ops_core_url}/docs
     curl -H "$KEY" $OPSCORE_API_URL/v1/opscore/agents/$ID/history
     {_script("opscore")} agents history $ID
 
-  Stop both, and remove what they wrote:
+  Run the workflow again, and see who did what:
+    {_script("opscore")} workflow run digest --agent $ID --watch
+    {_script("opscore")} task list
+
+  Stop them all, and remove what they wrote:
     kill {pids}
     rm -r {self._directory}
 """
@@ -221,7 +268,7 @@ def _outcome(demo: Demo, screen: Screen, *, keep: bool) -> int:
         asyncio.run(_run(demo, keep=keep))
     except* (KeyboardInterrupt, asyncio.CancelledError):
         code = INTERRUPTED
-    except* (OtherStates, ProcessFailed, OpsCoreError, httpx.HTTPError) as failures:
+    except* (OtherStates, OtherEnd, ProcessFailed, OpsCoreError, httpx.HTTPError) as failures:
         for failure in failures.exceptions:
             screen.fails(str(failure) or type(failure).__name__)
         code = FAILED
@@ -234,7 +281,7 @@ def _outcome(demo: Demo, screen: Screen, *, keep: bool) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play the demo and return its exit code: 0, 1 when it failed, 130 when it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m examples.fastapi_agent.demo")
-    parser.add_argument("--keep", action="store_true", help="leave Ops-Core and the agent running")
+    parser.add_argument("--keep", action="store_true", help="leave Ops-Core and the agents running")
     keep = parser.parse_args(arguments).keep
     screen = Screen(Console(highlight=False))
     directory = Path(tempfile.mkdtemp(prefix="opscore-demo-"))

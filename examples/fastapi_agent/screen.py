@@ -15,6 +15,7 @@ from rich.text import Text
 
 from opscore_middleware.cli.output import state_text
 from opscore_middleware.core.models import Transition
+from opscore_middleware.core.runs.views import TaskView
 
 __all__ = ["Screen", "delay"]
 
@@ -40,6 +41,15 @@ class Screen:
         with self._status:
             yield
 
+    @contextmanager
+    def live_part(self, title: str, right: str) -> Iterator[None]:
+        """Begin another part, with a heading and a last line of its own."""
+        self._console.print(f"\n[bold]{escape(title)}[/bold]\n")
+        self._line(Text("the demo", "dim"), Text(right, "dim"), "took")
+        self._console.print("─" * _WIDTH, style="dim")
+        with self._status:
+            yield
+
     def does(self, what: str) -> None:
         """Say what the demo does now."""
         self._line(Text(what, "bold"), clock=self._clock())
@@ -57,6 +67,19 @@ class Screen:
         """Print a transition that has reached Ops-Core."""
         told = f"{delay(transition):.0f} ms"
         self._line(Text(), _state(transition.state), told, clock=self._clock())
+
+    def works(self, task: TaskView, agent: str) -> None:
+        """Print a task that an agent has begun or ended."""
+        which = task.node if task.item is None else f"{task.node}[{task.item}]"
+        took = ""
+        if task.started_at is not None and task.ended_at is not None:
+            took = f"{(task.ended_at - task.started_at).total_seconds() * 1000:.0f} ms"
+        self._line(
+            Text.assemble(f"  {which} ", (f"{agent}", "dim")),
+            _state(task.state),
+            took,
+            clock=self._clock(),
+        )
 
     def history(self, transitions: Sequence[Transition]) -> None:
         """Print the whole history as a table, and what it adds up to."""

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from examples.fastapi_agent.app import SAMPLE
+from examples.fastapi_agent.sample import SAMPLE
 from examples.fastapi_agent.summarise import split
 from opscore_middleware.testing import RunningOpsCore
 

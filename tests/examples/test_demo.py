@@ -100,16 +100,38 @@ def is_gone(url: str) -> bool:
     return False
 
 
-def test_the_demo_shows_the_true_life_of_the_agent(scratch: Path) -> None:
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the demo prints, played once to its end."""
+    scratch = tmp_path_factory.mktemp("demo")
     with run(scratch) as process:
         output = process.communicate()[0]
     assert process.returncode == 0, output
+    assert list(scratch.iterdir()) == []
+    return output
+
+
+def test_the_demo_shows_the_true_life_of_the_agent(played: str) -> None:
+    output = played
     assert shown(output) == LIFE
     assert "15 transitions, every one as expected" in output
     assert max(map(len, output.splitlines())) <= 80
     urls = set(re.findall(r"http://127\.0\.0\.1:\d+", output))
-    assert len(urls) == 2
     assert all(is_gone(url) for url in urls)
+
+
+def test_the_demo_shows_a_workflow_that_two_agents_share(played: str) -> None:
+    tasks = re.findall(r"  (\w+(?:\[\d\])?) (reader-\d) +● (\w+)", played)
+    ended = {task: state for task, _agent, state in tasks}
+    assert ended == {
+        "part": "completed",
+        **{f"summaries[{n}]": "completed" for n in range(4)},
+        "print": "failed",
+        "keep": "completed",
+    }
+    assert {agent for task, agent, _state in tasks if task.startswith("summaries")} == set(
+        demo.WORKERS
+    )
 
 
 def test_ctrl_c_leaves_nothing_behind(scratch: Path) -> None:
@@ -132,14 +154,14 @@ def test_a_viewer_who_leaves_leaves_nothing_behind(scratch: Path) -> None:
 
 
 @pytest.mark.usefixtures("hurried", "scratch")
-def test_keep_leaves_both_running_and_tells_how_to_use_and_stop_them(
+def test_keep_leaves_all_running_and_tells_how_to_use_and_stop_them(
     servers: list[Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = demo.main(["--keep"])
     output = capsys.readouterr().out
     assert code == 0, output
     assert shown(output) == LIFE[:-2]
-    told = output.partition("Both go on running")[2].replace('"seconds": 5', '"seconds": 0')
+    told = output.partition("All of them go on running")[2].replace('"seconds": 5', '"seconds": 0')
     lines = [line for line in told.splitlines() if line.startswith("    ")]
     *to_try, kill, remove = lines
     answers = in_a_shell("set -e\n" + "\n".join(to_try).replace("curl", "curl --silent"))
@@ -149,6 +171,7 @@ def test_keep_leaves_both_running_and_tells_how_to_use_and_stop_them(
     assert '"state":"error"' in answers
     assert '{"type":"RuntimeError","message":"no ink","where":"POST /fail"}' in answers
     assert "draining" not in answers
+    assert "session: completed" in answers
     in_a_shell(kill)
     for server in servers:
         server.end()

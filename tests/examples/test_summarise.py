@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from examples.fastapi_agent.app import SAMPLE
+from examples.fastapi_agent.sample import SAMPLE
 from examples.fastapi_agent.summarise import choose, paragraphs, split
 
 
