@@ -172,6 +172,27 @@ def test_more_items_than_are_taken_fail_their_task() -> None:
     assert "10,001" in play.error("each")["message"]
 
 
+def test_items_that_are_given_too_much_fail_their_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "MAX_SIZE", 1000)
+    play = Play(
+        one("each", forEach="initialPayload.list", parameters={"all": "{{ initialPayload }}"}),
+        initial_payload={"list": [0] * 100, "book": "x" * (settling.MAX_SIZE // 99)},
+    )
+    assert play.state("each") == "failed"
+    assert "reference" in play.error("each")["message"]
+
+
+def test_results_that_are_too_large_together_fail_their_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settling, "MAX_SIZE", 1000)
+    play = spread()
+    for item in (0, 1):
+        play.finish("each", "x" * (settling.MAX_SIZE // 2), item=item)
+    assert play.state("each") == "failed"
+    assert play.error("each")["type"] == "ResultsTooLarge"
+
+
 # --- failures ------------------------------------------------------------------------------------
 
 

@@ -26,10 +26,13 @@ from opscore_middleware.core.runs.tasks import ENDED, OPEN, Task, TaskState
 from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.errors import ExpressionFailed
 
-__all__ = ["MAX_ITEMS", "Standing", "cancelled", "made_ready", "settle", "standing"]
+__all__ = ["MAX_ITEMS", "MAX_SIZE", "Standing", "cancelled", "made_ready", "settle", "standing"]
 
 MAX_ITEMS: Final = 10_000
 """How many items a `forEach` may find."""
+
+MAX_SIZE: Final = 32 * 1024 * 1024
+"""How many characters the parameters of all items may come to, and how many their results."""
 
 
 _BROKEN: Final = frozenset({TaskState.FAILED, TaskState.CANCELLED})
@@ -154,10 +157,17 @@ def _spread(draft: Draft, node: Node, row: Task, found: list[Any], context: dict
             task=node.name,
         )
     # All are filled in before the first one is made: either all items can be given out, or none.
-    given = [
-        parameters_of(draft, node, context, item=item, index=index)
-        for index, item in enumerate(found)
-    ]
+    given: list[str] = []
+    size = 0
+    for index, item in enumerate(found):
+        given.append(parameters_of(draft, node, context, item=item, index=index))
+        size += len(given[-1])
+        if size > MAX_SIZE:
+            raise ExpressionFailed(
+                f"The parameters of the items of {node.name!r} come to more than {MAX_SIZE:,} "
+                "characters. Give each item what it needs alone, or a reference to it.",
+                task=node.name,
+            )
     if not given:
         return _ended(draft, row, TaskState.COMPLETED, result="[]")
     at = _when(draft, node)
@@ -186,6 +196,15 @@ def _gathered(draft: Draft, node: Node, row: Task) -> Task:
             return _ended(draft, row, TaskState.FAILED, error=error)
     if any(item.state not in ENDED for item in items):
         return row
+    if sum(len(item.result or "") for item in items) > MAX_SIZE:
+        error = as_json(
+            {
+                "type": "ResultsTooLarge",
+                "message": f"The results of the items come to more than {MAX_SIZE:,} characters; "
+                "have each return a reference to what is large.",
+            }
+        )
+        return _ended(draft, row, TaskState.FAILED, error=error)
     result = f"[{','.join(item.result or 'null' for item in items)}]"
     return _ended(draft, row, TaskState.COMPLETED, result=result)
 
