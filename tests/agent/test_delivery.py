@@ -115,7 +115,7 @@ def test_a_quiet_agent_reports_at_once() -> None:
 
 
 def spent_in(seconds: float, budget: Budget, *, busy: float) -> float:
-    """Return what is spent while the host uses a part of the processor and there is much to tell."""
+    """Return the part that is spent where there is much to tell and the host uses `busy`."""
     now, used, spent = 0.0, 0.0, 0.0
     budget.spend(0.001, now=now, used=used)
     while now < seconds:
