@@ -205,8 +205,9 @@ def _running(works: Sequence[Callable[[threading.Event], None]]) -> Iterator[thr
             yield over
         finally:
             over.set()
-        for work in running:
-            work.result()
+            # Who failed first is why the others waited in vain.
+            for work in running:
+                work.result()
 
 
 def _register(server: OpsCoreProcess) -> str:
