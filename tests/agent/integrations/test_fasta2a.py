@@ -82,8 +82,5 @@ def test_the_worker_is_what_works(fails: bool, ops_core: ScriptedOpsCore) -> Non
         client.portal.call(worker.go_on.set)
         reports = ops_core.wait_for(*LIFE, "active", "error" if fails else "idle")
     if fails:
-        assert reports[-1]["details"]["error"] == {
-            "type": "ValueError",
-            "message": "no ink",
-            "where": "Painter.run_task",
-        }
+        error = {"type": "ValueError", "message": "no ink", "where": "Painter.run_task"}
+        assert error.items() <= reports[-1]["details"]["error"].items()
