@@ -13,9 +13,16 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from opscore_middleware.core.clock import from_micros
 from opscore_middleware.core.liveness import Watermark
@@ -31,6 +38,7 @@ from opscore_middleware.errors import Conflict
 from opscore_middleware.notations.expressions import JmesPath
 from opscore_middleware.stores import open_store
 from tests.support.clock import MovedClock
+from tests.support.postgres import empty
 
 T = TypeVar("T")
 
@@ -71,12 +79,12 @@ class Instance(NamedTuple):
 class Dispatch(RuleBasedStateMachine):
     """Three agents, one of them with two instances behind one endpoint, and a few sessions."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "sqlite:///:memory:") -> None:
         super().__init__()
         self.runner = asyncio.Runner()
         self.clock = MovedClock()
         self.since = self.clock.now
-        self.store = open_store("sqlite:///:memory:")
+        self.store = open_store(address)
         expressions = JmesPath()
         self.core = OpsCore(self.store, clock=self.clock)
         self.engine = Engine(
@@ -401,10 +409,9 @@ class Dispatch(RuleBasedStateMachine):
             assert task.deadline_at is not None, "it could be out for ever"
 
     def _check_result(self, task: Task) -> None:
-        """What a task came to is what an agent said of one of its attempts."""
-        told = [self.told.get(f"{task.task_id}.{n + 1}", []) for n in range(task.attempt)]
+        """What a task came to is what an agent said of its latest attempt."""
+        known = self.told.get(attempt_id(task), [])
         result = None if task.result is None else json.loads(task.result)
-        known = [one for results in told for one in results]
         assert result in known or (result is None and task.inferred), (task, known)
 
     async def _heal(self) -> None:
@@ -445,10 +452,24 @@ class Dispatch(RuleBasedStateMachine):
         await self._hear()
 
 
-TestDispatch = Dispatch.TestCase
-TestDispatch.settings = settings(
+SETTINGS = settings(
     max_examples=25,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+TestDispatch = Dispatch.TestCase
+TestDispatch.settings = SETTINGS
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_postgresql_keeps_to_it_as_well(postgres: str) -> None:
+    class OnPostgres(Dispatch):
+        """The same, in a database that is empty each time."""
+
+        def __init__(self) -> None:
+            empty(postgres)
+            super().__init__(postgres)
+
+    run_state_machine_as_test(OnPostgres, settings=SETTINGS)
