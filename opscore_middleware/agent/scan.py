@@ -112,8 +112,9 @@ class JsonScanner:
 
     def failure(self) -> Failure | None:
         """Return the failure that the body reports, as far as it came. Never raises."""
-        body = self.body()
-        if not body:
+        try:
+            body = b"".join(self._chunks)
+        except TypeError:
             return None
         if not self._detectors and not _bears_token(body):
             return None
