@@ -65,6 +65,7 @@ class Quirks:
         lists_agents: a newer version, with `GET /v1/agents` and `/health`.
         hang: seconds for which every request is held, to be hung up on without an answer; 15 is
             what a stuck AgentKit shows.
+        forward_timeout: seconds after which it hangs up on an agent that has not answered.
         down: nobody can connect; where it is served, 503, as from a proxy before it.
     """
 
@@ -77,6 +78,7 @@ class Quirks:
     wrong_signature: bool = False
     lists_agents: bool = False
     hang: float = 0.0
+    forward_timeout: float = _FORWARD_TIMEOUT
     down: bool = False
 
 
@@ -315,10 +317,11 @@ class SimulatedAgentKit:
         if self.quirks.accepts_and_never_forwards:
             return None
         url, body = str(agent.contact_endpoint), compact(message, ascii_only=False)
-        return BackgroundTask(self._delivery.start, self._forward, url, body)
+        timeout = self.quirks.forward_timeout
+        return BackgroundTask(self._delivery.start, self._forward, url, body, timeout)
 
-    async def _forward(self, url: str, body: bytes) -> None:
-        sent = await self._delivery.post(url, body, {}, timeout=_FORWARD_TIMEOUT)
+    async def _forward(self, url: str, body: bytes, timeout: float) -> None:
+        sent = await self._delivery.post(url, body, {}, timeout=timeout)
         self._note(self.forwarded, sent)
 
     def _note(self, record: list[T], item: T) -> None:

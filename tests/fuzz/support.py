@@ -35,7 +35,7 @@ def app() -> FastAPI:
 
 def register(client: TestClient) -> None:
     """Make agent `a` known, or bring it back."""
-    agent = {"agentId": "a", "agentName": "known"}
+    agent = {"agentId": "a", "agentName": "known", "contactEndpoint": "http://127.0.0.1:9/task"}
     assert client.post("/v1/opscore/agents", json=agent, headers=RIGHT).status_code in {200, 201}
 
 

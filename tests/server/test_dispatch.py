@@ -328,3 +328,17 @@ async def test_an_agent_that_agentkit_has_forgotten_is_reached_straight_at_once(
         kit.kit.restart()
         task = await ops.until(await ops.start(agent), DONE)
     assert (task.attempt, task.route) == (1, Route.DIRECT)
+
+
+async def test_an_agent_that_agentkit_hangs_up_on_goes_on_with_its_work(kit: Kit) -> None:
+    kit.kit.quirks = Quirks(forward_timeout=0.1)
+    async with field_with(kit) as (ops, client):
+        agent = await ops.join(works_in_line, kit=client)
+        agent.working.clear()
+        session_id = await ops.start(agent)
+        await ops.until(session_id, TaskState.RUNNING)
+        await wait_until_async(agent.hung_up.is_set, message="AgentKit to hang up")
+        agent.working.set()
+        task = await ops.until(session_id, DONE)
+    assert (task.attempt, task.route) == (1, Route.AGENTKIT)
+    assert len(agent.attempts) == 1

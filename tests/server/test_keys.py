@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from opscore_middleware.core.clock import SECOND, from_micros
 from opscore_middleware.core.keys import Key, Scope, digest, parse_keys, toml_entry
+from opscore_middleware.core.runs.tasks import attempt_id
 from opscore_middleware.errors import ConfigurationError
 from opscore_middleware.server import Settings, create_app
 from opscore_middleware.server.keys import KeyFile
@@ -63,9 +64,10 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(connect: Connect, file: Path) -> Keyed:
-    asks = Keyed(connect(api_key=KEY, api_keys_file=file), file)
+    asks = Keyed(connect(api_key=KEY, api_keys_file=file, dispatch=False), file)
     for name in ("worker-1", "worker-2", "planner"):
-        body = {"agentName": name, "agentId": name}
+        endpoint = "http://127.0.0.1:9/task"
+        body = {"agentName": name, "agentId": name, "contactEndpoint": endpoint}
         assert asks("OPSCORE_API_KEY", "POST", "/agents", body).status_code == 201
     return asks
 
@@ -89,6 +91,47 @@ READS = [
     "/agents/worker-1/history",
     "/agent/worker-1/state",
 ]
+
+
+def given_out(ask: Keyed, name: str) -> str:
+    """Give a task to an agent, and return the attempt's id."""
+    report = report_of(name)
+    assert ask("OPSCORE_API_KEY", "POST", f"/agent/{name}/state", report).status_code == 202
+    definition = {"id": "wf", "name": "W", "tasks": [{"taskId": "t", "name": "T", "agentId": name}]}
+    start = {"workflowDefinition": definition}
+    answer = ask("OPSCORE_API_KEY", "POST", f"/agent/{name}/workflow", start)
+    assert answer.status_code == 202
+    assert ask.client.portal is not None
+    (claim,) = ask.client.portal.call(ask.client.app.state.engine.claim, 1)  # type: ignore[attr-defined]
+    return attempt_id(claim.task)
+
+
+def test_an_agents_key_ends_the_tasks_of_its_agents_alone(ask: Keyed) -> None:
+    for name, status in (("worker-1", 200), ("planner", 403)):
+        attempt = given_out(ask, name)
+        for path, body in (("progress", {"progress": 0.5}), ("result", {"result": 1})):
+            answer = ask("workers", "POST", f"/tasks/{attempt}/{path}", body)
+            assert answer.status_code == status, answer.text
+        state = ask("reader", "GET", f"/tasks/{attempt}").json()["state"]
+        assert state == ("completed" if status == 200 else "dispatched")
+
+
+def test_what_steers_workflows_needs_an_admin_key(ask: Keyed) -> None:
+    attempt = given_out(ask, "worker-1")
+    task = ask("reader", "GET", f"/tasks/{attempt}").json()
+    steering = [
+        ("POST", "/workflows", {}),
+        ("POST", "/agent/worker-1/workflow", {}),
+        ("POST", f"/tasks/{task['taskId']}/cancel", None),
+        ("POST", f"/tasks/{task['taskId']}/retry", None),
+        ("POST", "/tasks/dead/replay", None),
+        *(("POST", f"/sessions/{task['sessionId']}/{verb}", None) for verb in ("cancel", "retry")),
+    ]
+    for method, path, body in steering:
+        for key in ("reader", "workers"):
+            assert ask(key, method, path, body).status_code == 403, (key, path)
+    assert ask("workers", "GET", "/tasks").status_code == 403
+    assert ask("boss", "POST", f"/tasks/{task['taskId']}/cancel").status_code == 200
 
 
 @pytest.mark.parametrize("key", ["OPSCORE_API_KEY", "boss"])

@@ -13,9 +13,11 @@ from starlette.testclient import TestClient
 
 from opscore_middleware.core.keys import Key, Scope, digest, toml_entry
 from opscore_middleware.core.opscore import OpsCore
+from opscore_middleware.core.runs.tasks import attempt_id
 from opscore_middleware.errors import StoreUnavailable
 from tests.server.conftest import KEY, NOW, Connect, register, report_of
 from tests.support.clock import MovedClock
+from tests.support.waiting import wait_until
 
 BEAT = {"instanceId": "i", "state": "idle", "sequence": 1, "intervalSeconds": 10}
 
@@ -161,3 +163,38 @@ def test_it_needs_a_key_that_reads_unless_it_is_made_public(
     public = connect(api_key=KEY, metrics_public=True)
     assert public.get("/metrics").status_code == 200
     assert public.get("/v1/opscore/agents").status_code == 401
+
+
+def test_tasks_are_counted_by_state_and_by_their_end(connect: Connect) -> None:
+    clock = MovedClock(NOW)
+    client = connect(clock=clock, dispatch=False)
+    agent_id = register(client, contactEndpoint="http://127.0.0.1:9/task")
+    client.post(f"/v1/opscore/agent/{agent_id}/state", json=report_of(agent_id))
+    tasks = [{"taskId": name, "name": name, "agentId": agent_id} for name in ("a", "b")]
+    tasks[1]["dependsOn"] = ["a"]  # type: ignore[assignment]
+    body = {"workflowDefinition": {"id": "wf", "name": "W", "tasks": tasks}}
+    assert client.post(f"/v1/opscore/agent/{agent_id}/workflow", json=body).status_code == 202
+    assert read(client, "opscore_tasks", state="ready") == 1
+    assert read(client, "opscore_tasks", state="waiting") == 1
+    assert read(client, "opscore_tasks", state="running") == 0
+    assert client.portal is not None
+    (claim,) = client.portal.call(client.app.state.engine.claim, 1)  # type: ignore[attr-defined]
+    client.post(f"/v1/opscore/tasks/{attempt_id(claim.task)}/result", json={"result": 1})
+    assert read(client, "opscore_tasks_ended_total", state="completed") == 1
+    assert read(client, "opscore_tasks_ended_total", state="failed") == 0
+    clock.move(6)  # for so long it is not counted again
+    assert read(client, "opscore_tasks", state="waiting") == 0
+
+
+def test_attempts_that_cannot_be_sent_are_counted_by_way_and_outcome(connect: Connect) -> None:
+    client = connect(clock=lambda: NOW, allowed_endpoints="10.0.0.0/8")
+    agent_id = register(client, contactEndpoint="http://127.0.0.1:9/task")
+    client.post(f"/v1/opscore/agent/{agent_id}/state", json=report_of(agent_id))
+    tasks = [{"taskId": "a", "name": "A", "agentId": agent_id}]
+    body = {"workflowDefinition": {"id": "wf", "name": "W", "tasks": tasks}}
+    assert client.post(f"/v1/opscore/agent/{agent_id}/workflow", json=body).status_code == 202
+    wait_until(
+        lambda: read(client, "opscore_task_sends_total", route="direct", outcome="failed") == 1
+    )
+    assert read(client, "opscore_task_claims_total") == 1
+    assert read(client, "opscore_task_latency_seconds_count") == 0

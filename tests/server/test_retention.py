@@ -107,3 +107,34 @@ def test_instances_that_are_over_for_long_show_no_more(caplog: pytest.LogCapture
         clock.move(1)
         wait_until(lambda: shown() == ["new"])
     assert [r.__dict__["instances"] for r in caplog.records if r.message[:9] == "instances"] == [1]
+
+
+@pytest.mark.parametrize(("days", "kept"), [(2, 1), (None, 2)])
+def test_sessions_that_ended_long_ago_are_forgotten_with_their_tasks(
+    days: int | None, kept: int
+) -> None:
+    clock = MovedClock(NOW)
+    settings = Settings.resolve(
+        database_url="sqlite:///:memory:", history_days=days, dispatch=False
+    )
+    with TestClient(create_app(settings, clock=clock, pause=soon)) as client:
+        register(client, "a", agentId="a")
+        tasks = [{"taskId": "t", "name": "T", "agentId": "a"}]
+        start = {"workflowDefinition": {"id": "wf", "name": "W", "tasks": tasks}}
+        ended, going = (
+            client.post("/v1/opscore/agent/a/workflow", json=start).json()["sessionId"]
+            for _ in range(2)
+        )
+        client.post(f"/v1/opscore/sessions/{ended}/cancel")
+
+        def listed(noun: str) -> list[str]:
+            items = client.get(f"/v1/opscore/{noun}").json()["items"]
+            return [item["sessionId"] for item in items]
+
+        clock.move(2 * DAY)
+        assert len(listed("sessions")) == 2
+        clock.move(1)
+        wait_until(lambda: len(listed("sessions")) == kept)
+        assert going in listed("sessions")
+        assert sorted(listed("tasks")) == sorted(listed("sessions"))
+        assert client.get("/v1/opscore/workflows/wf").status_code == 200

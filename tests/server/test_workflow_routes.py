@@ -310,7 +310,7 @@ def test_a_paused_session_gives_out_nothing_until_it_goes_on(
 
 def test_a_cancelled_session_tells_the_agent_with_its_heartbeat(connect: Connect) -> None:
     client = connect(dispatch=False)
-    agent_id = register(client, "adder", capabilities=["sum"])
+    agent_id = free_agent(client, "adder")
     report = report_of(agent_id, instanceId="i-1", sequence=1)
     client.post(f"/v1/opscore/agent/{agent_id}/state", json=report)
     session_id = start(client, agent_id)
