@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from opscore_middleware.agent.delivery import (
+    LONGEST,
     Answer,
     Budget,
     Verdict,
@@ -300,7 +301,7 @@ class Courier:
         self._failures += 1
         self._outage(url, why)
         asked = None if answer is None else retry_after(answer, now=time.time())
-        pause = backoff(self._failures)
+        pause = backoff(self._failures, longest=min(LONGEST, self._interval))
         # On top of what was asked for, so that a fleet told the same time does not come as one.
         return pause if asked is None else asked + pause
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from opscore_middleware.core.jitter import between
 
-__all__ = ["Answer", "Budget", "Verdict", "backoff", "judge", "retry_after"]
+__all__ = ["LONGEST", "Answer", "Budget", "Verdict", "backoff", "judge", "retry_after"]
 
 
 class Answer(NamedTuple):
@@ -99,11 +99,15 @@ def retry_after(answer: Answer, *, now: float, longest: float = 300.0) -> float 
     return min(max(0.0, seconds), longest)
 
 
+LONGEST: Final = 10.0
+"""Seconds that a delivery is put off after a failure, at most."""
+
+
 def backoff(
     attempt: int,
     *,
     first: float = 0.2,
-    longest: float = 10.0,
+    longest: float = LONGEST,
     uniform: Callable[[float, float], float] = between,
 ) -> float:
     """Return how long to wait after the given failed attempt (from 1), with full jitter.
