@@ -10,6 +10,7 @@ from opscore_middleware.core.liveness import NEVER, Watermark
 from opscore_middleware.core.runs.availability import QUIET_AFTER_ERROR, is_available
 from opscore_middleware.core.runs.matching import Slot
 from opscore_middleware.core.runs.records import Endpoint
+from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.stores.fleet_sql import POSTGRES, late
 from opscore_middleware.stores.postgres_connections import Connection
@@ -75,6 +76,7 @@ def _slot(row: Any) -> Slot:
 # the server from looking through all attempts of an agent for each of its instances.
 _IS_FREE: Final = f"""
     a.deregistered_at IS NULL AND {PRESENT} AND NOT {late(POSTGRES, 5, 6)}
+    AND (a.route = '{Route.AGENTKIT}' OR coalesce(i.contact_endpoint, a.contact_endpoint) <> '')
     AND (i.state = '{AgentState.IDLE}' OR i.state = '{AgentState.ERROR}'
          AND (i.sequence IS NOT NULL OR i.last_seen_at <= $7::bigint - {QUIET_AFTER_ERROR}))
     AND (i.instance_id <> '{NO_INSTANCE}' OR NOT EXISTS (

@@ -234,6 +234,7 @@ _CANDIDATES: Final = f"""
     LEFT JOIN slots ON slots.agent_id = a.agent_id AND slots.instance_id = i.instance_id
     WHERE a.deregistered_at IS NULL AND i.state IN ('{AgentState.IDLE}', '{AgentState.ERROR}')
       AND {PRESENT}
+      AND (a.route = '{Route.AGENTKIT}' OR coalesce(i.contact_endpoint, a.contact_endpoint) <> '')
       AND (i.instance_id <> '{NO_INSTANCE}' OR NOT EXISTS (
           SELECT 1 FROM instances AS real WHERE real.agent_key = i.agent_key
              AND real.instance_id <> '{NO_INSTANCE}' AND real.state <> '{AgentState.UNKNOWN}'))

@@ -108,7 +108,9 @@ async def idle(
     capabilities: tuple[str, ...] = ("c",),
 ) -> None:
     """Register an agent and let its instances (`i` unless told) report that they are idle."""
-    await add(store, agent_id, capabilities=list(capabilities))
+    await add(
+        store, agent_id, capabilities=list(capabilities), contact_endpoint="http://agent/task"
+    )
     await store.apply_reports(
         [
             said(state, agent_id=agent_id, instance_id=instance_id, at=at)

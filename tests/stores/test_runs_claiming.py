@@ -43,6 +43,15 @@ def changed_to(state: SessionState, session: Session) -> Session:
     return session.model_copy(update={"state": state})
 
 
+async def test_an_agent_that_nobody_can_reach_gets_no_task(running: Everything) -> None:
+    await add(running, "a", capabilities=["c"])
+    await running.apply_reports([said("idle", agent_id="a", instance_id="i")])
+    await given(running, task())
+    assert await running.claim(limit=5, mark=None, now=NOW) == []
+    await running.prefer_route("a", Route.AGENTKIT)
+    assert len(await running.claim(limit=5, mark=None, now=NOW)) == 1
+
+
 async def test_an_idle_instance_gets_the_task(running: Everything) -> None:
     await idle(running)
     await given(running, task(route=Route.DIRECT, rerouted=True, stopped=True, attempt=2))
@@ -79,7 +88,7 @@ async def test_only_idle_instances_get_tasks(running: Everything, state: str) ->
 
 async def test_an_instance_after_an_error_gets_tasks_when_it_can_work(running: Everything) -> None:
     async def fails(agent_id: str, **fields: Any) -> None:
-        await add(running, agent_id)
+        await add(running, agent_id, contact_endpoint="http://agent/task")
         await running.apply_reports([said("error", agent_id=agent_id, **fields)])
         await given(running, task(agent_id, pinned=agent_id), session_id=agent_id)
 

@@ -112,7 +112,8 @@ class RunStore(Protocol):
         Ready means `ready_at` is not after `now` and the session is started or running. Within
         those for one agent, or for one capability, a higher priority goes first, then an earlier
         `ready_at`, then an earlier creation. Available is what `core.runs.availability` says, with
-        no open attempt in its slot. Of the instances that could have a task, one of the session's
+        no open attempt in its slot, of an agent that can be reached: it came through AgentKit, or
+        has said where. Of the instances that could have a task, one of the session's
         own agent goes first, then those that were longest without a task.
 
         A claimed task is `dispatched`: its `attempt` is one more, `agent_id`, `instance_id` and

@@ -148,6 +148,8 @@ def _state(
     if not any(instance.state != "UNKNOWN" for instance in record.instances):
         return "silent so far"
     free = [one for one in record.instances if is_available(one, mark, now)]
+    if free and not any(one.contact_endpoint or record.contact_endpoint for one in free):
+        return "without a contactEndpoint to send it to"
     if any((record.agent_id, one.instance_id or "") not in held for one in free):
         return "free"
     if free:
