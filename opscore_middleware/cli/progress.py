@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,9 +18,11 @@ from opscore_middleware.core.runs.tasks import ENDED
 from opscore_middleware.core.runs.views import SessionView, TaskQuery, TaskView
 from opscore_middleware.core.sessions import TERMINAL, Session, SessionState
 
-__all__ = ["follow_session", "nodes_of", "task_rows", "tasks_of"]
+__all__ = ["follow_session", "nodes_of", "pauses", "task_rows", "tasks_of"]
 
-_EVERY: Final = 1.0
+_SOONEST: Final = 0.2
+_LATEST: Final = 1.0
+_SLOWER: Final = 1.1
 _BAR: Final = 10
 
 
@@ -73,15 +75,24 @@ def follow_session(client: OpsCoreClient, session_id: str) -> SessionState:
         return client.get_session(session_id).state
 
 
+def pauses() -> Iterator[float]:
+    """Yield the seconds until each next look: fewer at first, since much is soon over."""
+    pause = _SOONEST
+    while True:
+        yield pause
+        pause = min(_SLOWER * pause, _LATEST)
+
+
 def _drawing(
     client: OpsCoreClient, session: SessionView, nodes: Sequence[str], console: Console
 ) -> SessionState:
+    waits = pauses()
     with Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(_drawn(session, tasks_of(client, session, nodes)), refresh=True)
             if session.state in TERMINAL:
                 return session.state
-            time.sleep(_EVERY)
+            time.sleep(next(waits))
             session = client.get_session(session.session_id)
 
 
@@ -90,6 +101,7 @@ def _telling(
 ) -> SessionState:
     """Print one line for each change, where nothing can be drawn anew."""
     told: dict[str, str] = {}
+    waits = pauses()
     while True:
         for task in tasks_of(client, session, nodes):
             if told.get(task.task_id) != task.state:
@@ -102,7 +114,7 @@ def _telling(
             if session.error is not None:
                 console.print(_message(session.error), soft_wrap=True, markup=False)
             return session.state
-        time.sleep(_EVERY)
+        time.sleep(next(waits))
         session = client.get_session(session.session_id)
 
 
