@@ -18,6 +18,7 @@ from tests.benchmarks import (
     request,
     restart,
     scale,
+    tasks_http,
     throughput,
     watch,
 )
@@ -36,6 +37,7 @@ LONG = {
     "scale": scale.main,
     "restart": restart.main,
     "dispatch": dispatch.main,
+    "tasks": tasks_http.main,
 }
 
 
