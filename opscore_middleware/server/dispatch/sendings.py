@@ -137,7 +137,11 @@ class Sendings:
         task = sending.task
         ready_at = task.created_at if task.ready_at is None else task.ready_at
         self._tally.taken(route, (self._clock() - ready_at) / SECOND)
-        await self._engine.sent(task, route)
+        try:
+            await self._engine.sent(task, route)
+        except OpsCoreError as error:
+            # The agent has it all the same, and may be at work on it: nobody hangs up on it.
+            log.warning("route_not_noted", attempt=attempt_id(task), detail=error.message)
 
     async def _refused(self, task: Task, refusal: Refused) -> None:
         outcome = "final" if refusal.final else "later" if refusal.later else "failed"
