@@ -25,9 +25,11 @@ _MOST_CAPABILITIES: Final = 200
 _LONGEST_NAME: Final = 200
 _LONGEST_VERSION: Final = 100
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]+")
-_CAPABILITY: Final = TypeAdapter(Name)
+# An agent imports all of this and most use none of it: build each on first use.
+_LATE: Final = ConfigDict(defer_build=True)
+_CAPABILITY: Final = TypeAdapter(Name, config=_LATE)
 _ENDPOINT: Final = TypeAdapter(
-    Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://\S+$")]
+    Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://\S+$")], config=_LATE
 )
 
 
@@ -38,7 +40,11 @@ class AgentDetails(BaseModel):
     """
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="allow"
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="allow",
+        defer_build=True,
     )
 
     agent_id: str
@@ -91,7 +97,7 @@ class Message(BaseModel):
     survive, so correlation rides on the last three fields, which are snake_case on the wire.
     """
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True, defer_build=True)
 
     sender_id: str = Field(default="opscore_system_id", serialization_alias="senderId")
     timestamp: Utc | None = None
@@ -115,7 +121,7 @@ class RunAccepted(BaseModel):
     `data` is `{"agentId", "dispatch_status": "scheduled"}`, or a tool's result.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     status: Literal["success"]
     message: str | None = None
