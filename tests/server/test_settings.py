@@ -98,3 +98,25 @@ def test_others_are_let_in_with_a_key_only(host: str) -> None:
     with pytest.raises(ConfigurationError, match="set OPSCORE_API_KEY"):
         Settings.resolve(host=host).require_safe_address()
     Settings.resolve(host=host, api_key="open-sesame").require_safe_address()
+
+
+@pytest.mark.parametrize(("value", "is_on"), [("on", True), ("off", False), ("0", False)])
+def test_dispatch_and_inference_are_turned_on_and_off(
+    monkeypatch: pytest.MonkeyPatch, value: str, is_on: bool
+) -> None:
+    assert (Settings.resolve().dispatch, Settings.resolve().infer) == (True, True)
+    monkeypatch.setenv("OPSCORE_DISPATCH", value)
+    monkeypatch.setenv("OPSCORE_INFER", value)
+    assert (Settings.resolve().dispatch, Settings.resolve().infer) == (is_on, is_on)
+
+
+def test_where_tasks_may_be_sent_is_read_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.resolve().allowed_endpoints.permits("anybody", "192.168.0.1")
+    monkeypatch.setenv("OPSCORE_ALLOWED_ENDPOINTS", "*.agents.svc, 10.0.0.0/8")
+    allowed = Settings.resolve().allowed_endpoints
+    assert allowed.permits("a.agents.svc", "192.168.0.1")
+    assert not allowed.permits("anybody", "192.168.0.1")
+    monkeypatch.setenv("OPSCORE_ALLOWED_ENDPOINTS", "https://a.agents.svc")
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.resolve()
+    assert "OPSCORE_ALLOWED_ENDPOINTS: 'https://a.agents.svc' is no host" in caught.value.message
