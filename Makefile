@@ -21,11 +21,12 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed ## watch agents live and share a workflow (KEEP=1 leaves all running)
 	@$(BIN)/python -m examples.fastapi_agent.demo $(if $(KEEP),--keep)
 
-# Most tests wait for real processes, so three workers share the processors; tests that share a server
-# stay together (tests/conftest.py). What fails is tried once more before it counts: a machine that is
-# busy elsewhere may miss a bound; the summary lists what was.
+# Most tests wait for real processes, so three workers share the processors, a module of tests at a time:
+# its tests share servers. Those and the scripts are hundreds of interpreters, which share compiled code
+# even where PYTHONDONTWRITEBYTECODE is set. What fails is tried once more before it counts: a machine
+# that is busy elsewhere may miss a bound; the summary lists what was.
 test: $(VENV)/.installed ## the whole suite
-	$(BIN)/python -m pytest -m 'not soak' -n 3 --dist loadgroup --reruns 1 -r fER
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -m 'not soak' -n 3 --dist loadscope --reruns 1 -r fER
 
 check: $(VENV)/.installed ## lint, format, types, import direction
 	$(BIN)/ruff check .
@@ -54,3 +55,4 @@ format: $(VENV)/.installed ## put the code in order
 
 clean: ## remove what was made
 	rm -rf $(VENV) $(VENV)-queues .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find opscore_middleware tests examples -name __pycache__ -prune -exec rm -rf {} +

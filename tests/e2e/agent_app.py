@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpcore  # noqa: F401 - as an app does that calls a model: it takes longer than a last word may
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 

@@ -81,7 +81,7 @@ def test_a_body_of_any_bytes_is_answered_as_documented(client: TestClient, label
     path = template.format(**there(client))
     documented = {int(s) for s in DOCUMENT["paths"][template][method.lower()]["responses"]}
 
-    @settings(max_examples=60, derandomize=True, deadline=None)
+    @settings(max_examples=30, derandomize=True, deadline=None)
     @given(content=spoilt(GOOD[label]) | st.binary(max_size=200))
     def answered(content: bytes) -> None:
         register(client)
@@ -97,7 +97,7 @@ SEGMENT: Final = st.text(
 )
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=80, derandomize=True, deadline=None)
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"]),
     segments=st.lists(

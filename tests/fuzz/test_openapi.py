@@ -102,7 +102,7 @@ def asked(client: TestClient, label: str, examples: int) -> None:
 
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_any_request_is_answered_as_documented(client: TestClient, label: str) -> None:
-    asked(client, label, 25)
+    asked(client, label, 8)
 
 
 @pytest.mark.soak
@@ -139,7 +139,7 @@ class Life(SCHEMA.as_state_machine()):  # type: ignore[misc] # a base that is ma
 
 
 def test_any_story_is_answered_as_documented() -> None:
-    live(15)
+    live(5)
 
 
 @pytest.mark.soak

@@ -77,5 +77,5 @@ def test_what_another_replica_took_is_told_at_once(replicas: list[OpsCoreProcess
             stream.read_events(sequence)
             times.append(time.monotonic() - began)
         # To look for itself would take it a second at least.
-        assert sorted(times)[2] < 0.5
+        assert sorted(times)[2] < 0.9
     agents.http.close()

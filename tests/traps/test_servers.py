@@ -14,9 +14,6 @@ from tests.traps.expected import CLIENTS, DIFFERENT, EXPECTED, expected, runners
 from tests.traps.lives import Doing, Trace, Witness
 from tests.traps.servers import SERVERS, serving
 
-# One worker has all of them: it runs each server once, and not each worker all of them.
-pytestmark = pytest.mark.xdist_group("servers")
-
 TraceUnder = Callable[[str, str], Trace]
 
 
