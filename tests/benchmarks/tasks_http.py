@@ -67,10 +67,9 @@ def main(arguments: Sequence[str]) -> None:
         chains = [bench.chain() * 1000 for _ in range(options.chains)]
         print(f"  a chain of {CHAIN}, p50          {median(chains):8.1f} ms")
         for each in (1, SIDE_BY_SIDE):
-            rate = bench.flood(options.tasks // each, each)
-            print(
-                f"  sessions of {each:>2} task{'s' if each > 1 else ' '}       {rate:8,.0f} tasks/s"
-            )
+            rate, spent = bench.flood(options.tasks // each, each)
+            print(f"  in sessions of {each:>2}          {rate:8,.0f} tasks/s", end="")
+            print(f"   {spent * 1000:.1f} ms of the server's processor time each")
 
 
 class _Bench:
