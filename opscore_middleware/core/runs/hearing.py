@@ -18,7 +18,7 @@ from opscore_middleware.core.runs.tasks import Route, Task, TaskState
 __all__ = ["Heard", "Hearing"]
 
 _LEASE: Final = 10 * SECOND
-_AT_ONCE: Final = 1000
+_AT_ONCE: Final = 2000
 _LOOKED_BACK: Final = 200
 _KEPT: Final = 100_000
 
