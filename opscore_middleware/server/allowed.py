@@ -163,6 +163,8 @@ class AllowedTransport(httpx.AsyncBaseTransport):
 def _at(request: httpx.Request, address: str) -> httpx.Request:
     """Return the request as it goes to one address, the name kept for the host and its
     certificate."""
+    if address == request.url.host:
+        return request
     return httpx.Request(
         request.method,
         request.url.copy_with(host=address),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -116,6 +117,26 @@ async def test_the_agent_gets_the_attempt_in_body_and_headers() -> None:
         "x-opscore-capability": "summarise",
     }
     assert "authorization" not in headers
+
+
+async def test_no_agent_gets_the_cookies_of_another_on_its_host() -> None:
+    baking = answering("202 Accepted", "Set-Cookie: secret=1; Path=/")
+    async with (
+        listening_agent(baking) as one,
+        listening_agent(baking) as other,
+        sender() as send,
+    ):
+        assert await send(one.url) is None
+        assert await send(other.url) is None
+    ((headers, _),) = other.requests
+    assert "cookie" not in headers
+
+
+async def test_an_agent_whose_address_has_a_password_gets_it() -> None:
+    async with listening_agent(answering("202 Accepted")) as agent, sender() as send:
+        assert await send(agent.url.replace("//", "//me:p%40ss@")) is None
+    ((headers, _),) = agent.requests
+    assert b64decode(headers["authorization"].removeprefix("Basic ")) == b"me:p@ss"
 
 
 @pytest.mark.parametrize("status", ["200 OK", "202 Accepted", "204 No Content"])

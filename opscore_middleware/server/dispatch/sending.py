@@ -57,16 +57,15 @@ class Sender:
     ) -> None:
         self._agentkit = agentkit
         self._clock = clock
+        # Not through a client, which would hand the cookies of one agent to the next on its host.
+        self._transport = transport
         # No end to the wait for an answer: an agent may work for as long as its attempt lasts.
-        timeout = httpx.Timeout(None, connect=CONNECT, write=WRITE)
-        self._http = httpx.AsyncClient(
-            transport=transport, timeout=timeout, follow_redirects=False, trust_env=False
-        )
+        self._timeout = httpx.Timeout(None, connect=CONNECT, write=WRITE).as_dict()
         self._ways = {Route.AGENTKIT: self._by_agentkit, Route.DIRECT: self._straight}
 
     async def close(self) -> None:
         """Let go of every connection, whatever is still to be answered on it."""
-        await self._http.aclose()
+        await self._transport.aclose()
 
     async def send(
         self, task: Task, endpoint: Endpoint, routes: Sequence[Route], *, taken: Taken
@@ -109,7 +108,7 @@ class Sender:
         if request is None:
             return unreachable(Route.DIRECT, "it has registered no contactEndpoint")
         told = False
-        answering = asyncio.ensure_future(self._http.send(request, stream=True))
+        answering = asyncio.ensure_future(self._transport.handle_async_request(request))
         try:
             # The way to a new agent is noted at once: it may have done all before it answers.
             patience = SILENCE if task.route is Route.DIRECT else 0.0
@@ -148,16 +147,21 @@ class Sender:
 
         carried: dict[str, str] = {}
         inject(carried)
-        return self._http.build_request(
+        request = httpx.Request(
             "POST",
             endpoint.url,
             content=message_of(task, now=self._clock()).body(),
             headers=[
+                (b"Accept", b"*/*"),
+                (b"User-Agent", b"opscore"),
                 *headers_of(task),
                 *((name.encode(), value.encode()) for name, value in carried.items()),
             ],
-            extensions={"trace": trace},
+            extensions={"timeout": self._timeout, "trace": trace},
         )
+        if request.url.userinfo:
+            next(httpx.BasicAuth(request.url.username, request.url.password).auth_flow(request))
+        return request
 
 
 async def _is_silent(
