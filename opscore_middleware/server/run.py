@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -28,6 +29,8 @@ log = get_logger(__name__)
 
 GRACE: Final = 5
 """How long requests that are under way may take to end once the process is to stop, in seconds."""
+_GARBAGE: Final = (50_000, 20, 100)
+"""How many objects more there have to be before the collector looks, by generation."""
 GOODBYE: Final = 0.4
 """How long those who watch may take to read that it is over, in seconds."""
 
@@ -143,7 +146,18 @@ class Server(uvicorn.Server):
 
 async def _serve(app: FastAPI, server: uvicorn.Server, listener: socket.socket) -> None:
     async with app.router.lifespan_context(app):
+        _look_for_garbage_rarely()
         await server.serve(sockets=[listener])
+
+
+def _look_for_garbage_rarely() -> None:
+    """Leave what there is at the start alone, and look at the rest less often than Python does.
+
+    Under load the collector looks through whatever is under way again and again, and finds nothing:
+    that was a quarter of the time that hearing reports took.
+    """
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
