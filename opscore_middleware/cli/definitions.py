@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 
 from opscore_middleware.core.workflows.definition import WorkflowDefinition
 from opscore_middleware.core.workflows.faults import Loc, path_of
-from opscore_middleware.core.workflows.validation import check, parse
+from opscore_middleware.core.workflows.validation import check
 from opscore_middleware.errors import ConfigurationError, InvalidInput
 from opscore_middleware.notations.cron import next_run
 from opscore_middleware.notations.documents import MAX_BYTES, read_document
 from opscore_middleware.notations.expressions import JmesPath
 
-__all__ = ["FileFault", "is_file_name", "look_at", "read_definition"]
+__all__ = ["FileFault", "is_file_name", "look_at"]
 
 _SUFFIXES: Final = frozenset({".json", ".yaml", ".yml"})
 
@@ -48,15 +48,6 @@ def look_at(file: Path) -> WorkflowDefinition | list[FileFault]:
     return [
         FileFault(fault.path, fault.message, _line(document.lines, fault.loc)) for fault in found
     ]
-
-
-def read_definition(file: Path) -> WorkflowDefinition:
-    """Return the definition in a file.
-
-    Raises `ConfigurationError` for no file, `InvalidInput` for one that cannot be read, and
-    `InvalidDefinition` with its faults.
-    """
-    return parse(read_document(_bytes(file)).value, expressions=JmesPath(), cron=next_run)
 
 
 def _bytes(file: Path) -> bytes:

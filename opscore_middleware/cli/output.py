@@ -65,7 +65,7 @@ def moment(at: datetime | None) -> str:
 
 def details(value: Any) -> str:
     """Return JSON on one line, and nothing for none."""
-    return "" if value is None else json.dumps(value)
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def print_json(value: BaseModel | Iterable[BaseModel]) -> None:
@@ -74,7 +74,7 @@ def print_json(value: BaseModel | Iterable[BaseModel]) -> None:
         typer.echo(value.model_dump_json(by_alias=True, indent=2))
     else:
         items = [item.model_dump(mode="json", by_alias=True) for item in value]
-        typer.echo(json.dumps(items, indent=2))
+        typer.echo(json.dumps(items, indent=2, ensure_ascii=False))
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:

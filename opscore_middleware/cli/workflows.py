@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from opscore_middleware.cli.checks import checked, json_object
-from opscore_middleware.cli.definitions import FileFault, is_file_name, look_at, read_definition
+from opscore_middleware.cli.definitions import FileFault, is_file_name, look_at
 from opscore_middleware.cli.options import ApiKey, ApiUrl, AsJson
 from opscore_middleware.cli.output import ago, print_json, print_pairs, print_table
 from opscore_middleware.cli.progress import follow_session
@@ -76,7 +76,7 @@ def put(
     \b
       opscore workflow put digest.yaml
     """
-    definition = read_definition(file)
+    definition = _right(file)
     with OpsCoreClient(api_url, api_key) as client:
         kept = client.put_workflow(_document(definition))
     if as_json:
@@ -189,7 +189,7 @@ def run(
     """
     if watch and as_json:
         raise ConfigurationError("--watch draws for a person; leave out --json, or --watch.")
-    definition = read_definition(Path(workflow)) if is_file_name(workflow) else None
+    definition = _right(Path(workflow)) if is_file_name(workflow) else None
     start = checked(
         WorkflowStart,
         workflow_definition_id=workflow if definition is None else None,
@@ -205,6 +205,16 @@ def run(
         typer.echo(started.session_id)
         if watch and follow_session(client, started.session_id) is not SessionState.COMPLETED:
             raise typer.Exit(1)
+
+
+def _right(file: Path) -> WorkflowDefinition:
+    """Return the definition in a file; with faults, say each of them and end with 1."""
+    found = look_at(file)
+    if isinstance(found, WorkflowDefinition):
+        return found
+    for fault in found:
+        typer.echo(_fault_line(file, fault), err=True)
+    raise typer.Exit(1)
 
 
 def _document(definition: WorkflowDefinition) -> dict[str, object]:

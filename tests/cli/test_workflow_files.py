@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from opscore_middleware.cli.app import app
-from opscore_middleware.errors import ConfigurationError, InvalidDefinition, InvalidInput
+from opscore_middleware.errors import ConfigurationError
 
 RIGHT = """\
 id: digest
@@ -121,14 +121,15 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, command: tuple[str, .
 
 
 @pytest.mark.parametrize("command", [("put",), ("run", "--agent", "a")])
-def test_what_is_wrong_is_not_sent(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_what_is_wrong_is_not_sent_and_said_line_by_line(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
     file = tmp_path / "digest.yaml"
-    file.write_text(WRONG)
-    done = opscore(*command, str(file))
-    assert isinstance(done.exception, InvalidDefinition)
-    assert done.exception.message.startswith("The definition has 4 faults: tasks[0].nextTaskId: ")
-    file.write_text("a: *b")
-    assert isinstance(opscore(*command, str(file)).exception, InvalidInput)
+    for text in (WRONG, "a: *b"):
+        file.write_text(text)
+        done = opscore(*command, str(file))
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr == opscore("validate", str(file)).stdout
 
 
 def test_a_run_is_drawn_or_printed_as_json_not_both() -> None:
