@@ -17,19 +17,22 @@ class TaskEnd(NamedTuple):
     """What is told of the end of a task, where what worked on it says so itself.
 
     `status` is one of HTTP's, 0 for none: 4xx says that there is no use in trying again. `error`
-    says why it failed where that is no failure of the agent.
+    says why it failed where that is no failure of the agent. `retry_after` is in seconds.
     """
 
     state: Literal["completed", "failed"]
     status: int = 0
     result: TaskResult | None = None
     error: dict[str, Any] | None = None
+    retry_after: float | None = None
 
     def details(self) -> dict[str, Any]:
         """Return what a report says of it."""
         told: dict[str, Any] = {"opscore_task_state": self.state}
         if self.state == "failed" and self.status:
             told["opscore_task_status"] = self.status
+            if self.retry_after is not None:
+                told["opscore_task_retry_after"] = self.retry_after
         if self.result is not None:
             told[RESULT] = self.result
         return told if self.error is None else {**told, **self.error}

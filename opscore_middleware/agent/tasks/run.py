@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import anyio
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from opscore_middleware.agent.delivery import Answer, retry_after
 from opscore_middleware.agent.ended import TaskEnd
 from opscore_middleware.agent.envelopes import Failure
 from opscore_middleware.agent.origin import Origin
@@ -22,6 +26,11 @@ from opscore_middleware.agent.tasks.message import TaskMessage
 from opscore_middleware.agent.unit import Unit
 
 __all__ = ["Run"]
+
+logger = logging.getLogger("opscore_middleware")
+
+_LONGEST_WAIT: Final = 86_400.0
+"""Seconds that a handler may ask to be left alone for, at most; Ops-Core waits no longer either."""
 
 
 class Run:
@@ -110,12 +119,14 @@ class Run:
         status = refused.status_code
         failure = Failure(f"HTTP {status}", str(refused.detail))
         if status >= 500:
-            self._over(unit, None, failure, TaskEnd("failed", status))
+            end = TaskEnd("failed", status, retry_after=_wait(refused))
+            self._over(unit, None, failure, end)
         else:
             error = describe_unit_failure(failure, self._name)
             if self._origin is not None:
                 error = self._origin.runtime.hooks.redacted(error)
-            self._over(unit, None, end=TaskEnd("failed", status, error=error))
+            end = TaskEnd("failed", status, error=error, retry_after=_wait(refused))
+            self._over(unit, None, end=end)
         self._attempt.ends(status, None)
 
     def _over(
@@ -135,12 +146,25 @@ class Run:
             return None
         result = TaskResult(body)
         if len(body) > LIMIT:
+            logger.warning(
+                "%s came to a result of %d bytes; more than %d are not reported, so it is "
+                "completed without a result for Ops-Core; return what points to it instead",
+                self._name,
+                len(body),
+                LIMIT,
+            )
             result.drop()
         return result
 
     def _tell(self, progress: float, message: str | None) -> None:
         if self._origin is not None and self._task_id is not None:
             self._origin.runtime.progress.put(self._task_id, progress, message)
+
+
+def _wait(refused: HTTPException) -> float | None:
+    """Return the seconds that the refusal's `Retry-After` asks for."""
+    answer = Answer(refused.status_code, Headers(refused.headers), b"")
+    return retry_after(answer, now=time.time(), longest=_LONGEST_WAIT)
 
 
 def _in_json(refused: HTTPException) -> bytes:

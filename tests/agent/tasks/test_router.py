@@ -282,6 +282,18 @@ async def test_a_handler_says_by_a_status_how_it_failed(
         assert end["details"]["error"]["message"] == "no such page"
 
 
+@pytest.mark.parametrize(("status", "state"), [(429, "idle"), (503, "error")])
+async def test_a_handler_without_room_says_for_how_long(
+    status: int, state: str, ops_core: ScriptedOpsCore
+) -> None:
+    full = HTTPException(status, "no room", headers={"Retry-After": "90"})
+    agent = agent_with(failing(full), ops_core)
+    await send(agent, forwarded())
+    (_, end) = await reported(ops_core, "active", state)
+    assert end["details"]["opscore_task_status"] == status
+    assert end["details"]["opscore_task_retry_after"] == 90
+
+
 async def test_a_failure_that_is_not_the_agents_is_redacted_too(ops_core: ScriptedOpsCore) -> None:
     agent = agent_with(
         failing(HTTPException(404, "no Jane Doe")), ops_core, redact=lambda details: {"error": {}}
@@ -294,12 +306,16 @@ async def test_a_failure_that_is_not_the_agents_is_redacted_too(ops_core: Script
 # --- results -------------------------------------------------------------------------------------
 
 
-async def test_a_result_of_more_than_64_kib_is_told_as_dropped(ops_core: ScriptedOpsCore) -> None:
+async def test_a_result_of_more_than_64_kib_is_told_as_dropped(
+    ops_core: ScriptedOpsCore, caplog: pytest.LogCaptureFixture
+) -> None:
     agent = agent_with(summarising(), ops_core)
     await send(agent, forwarded(text="x" * 70_000))
     (_, end) = await reported(ops_core, "active", "idle")
     assert end["details"]["opscore_task_result_dropped"] is True
     assert "opscore_task_result" not in end["details"]
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told.startswith("task summarise came to a result of 70")
 
 
 async def test_results_are_not_reported_where_that_is_not_wanted(ops_core: ScriptedOpsCore) -> None:
