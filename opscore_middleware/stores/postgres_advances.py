@@ -81,12 +81,15 @@ class RunWriter:
                     await connection.execute(_TAKE_TURN)
                 before = await self._lock(connection, steps, holders)
                 after, answers = _applied(before, steps)
-                slots = set(entered(_changes(before, after)))
+                changed = _changes(before, after)
+                slots = set(entered(changed))
                 others = await _holders(connection, slots) - before.keys() if slots else set()
                 if not slots or (takes_turn and not others):
                     if slots:
                         _make_room(before, after)
-                    await _save(connection, before, after, now)
+                        changed = _changes(before, after)
+                    await _save_sessions(connection, before, after)
+                    await _save_tasks(connection, before, changed, now)
                     return answers
             takes_turn = True
             holders |= others
@@ -149,8 +152,8 @@ async def _holders(connection: Connection, slots: Collection[SlotId]) -> set[int
     return {row["session_key"] for row in rows}
 
 
-async def _save(
-    connection: Connection, before: Mapping[int, Run], after: Mapping[int, Run], now: int
+async def _save_sessions(
+    connection: Connection, before: Mapping[int, Run], after: Mapping[int, Run]
 ) -> None:
     runs = [(key, run) for key, run in after.items() if _is_other(before[key], run)]
     if runs:
@@ -159,15 +162,21 @@ async def _save(
             strict=True,
         )
         await connection.execute(_UPDATE, *columns)
-    changed = _changes(before, after)
+
+
+async def _save_tasks(
+    connection: Connection, before: Mapping[int, Run], changed: Sequence[Change], now: int
+) -> None:
+    known = [(past, task) for past, task in changed if past is not None]
     if entered(changed):
         # Slots are left before any is entered, since rows are changed one after the other.
-        left = [past.task_id for past, _ in changed if past is not None and slot_of(past)]
-        await connection.execute(_LEAVE, left)
-    await update_tasks(connection, [task for past, task in changed if past is not None])
-    keys = {run.session_id: key for key, run in before.items()}
-    new = [(keys[task.session_id], task) for past, task in changed if past is None]
-    await insert_tasks(connection, new)
+        await connection.execute(_LEAVE, [past.task_id for past, _ in known if slot_of(past)])
+        known = [(past._replace(instance_id=None), task) for past, task in known]
+    await update_tasks(connection, known)
+    new = [task for past, task in changed if past is None]
+    if new:
+        keys = {run.session_id: key for key, run in before.items()}
+        await insert_tasks(connection, [(keys[task.session_id], task) for task in new])
     await _save_stopped(connection, changed, now)
 
 
@@ -182,9 +191,10 @@ async def _save_stopped(connection: Connection, changed: Iterable[Change], now: 
 
 
 def _is_other(before: Run, after: Run) -> bool:
-    return before is not after and before._replace(tasks={}) != after._replace(tasks={})
+    return before is not after and before[:_TASKS] != after[:_TASKS]
 
 
+_TASKS: Final = Run._fields.index("tasks")  # the last
 _TAKE_TURN: Final = f"SELECT pg_advisory_xact_lock({CLAIMS})"
 _HOLDERS: Final = f"""
     SELECT t.session_key FROM opscore.tasks AS t

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
+from operator import is_not
 from typing import Any, Final
 
 import asyncpg
@@ -65,7 +67,7 @@ _TYPES: Final = {
 }
 """The columns that hold a task, in the order of its fields; those lack `session_id` alone."""
 
-_WRITTEN_ONCE: Final = frozenset({"task_id", "node", "item", "created_at"})
+_WRITTEN_ONCE: Final = frozenset({"task_id", "session_id", "node", "item", "created_at"})
 _SESSION: Final = Task._fields.index("session_id")
 _STATE: Final = Task._fields.index("state")
 _ROUTE: Final = Task._fields.index("route")
@@ -96,10 +98,23 @@ async def insert_tasks(connection: Connection, tasks: Sequence[tuple[int, Task]]
         await connection.execute(_INSERT, session_keys, *_columns(task for _, task in tasks))
 
 
-async def update_tasks(connection: Connection, tasks: Sequence[Task]) -> None:
-    """Write what has become of tasks."""
-    if tasks:
-        await connection.execute(_UPDATE, *_columns(tasks))
+async def update_tasks(connection: Connection, changed: Sequence[tuple[Task, Task]]) -> None:
+    """Write what has become of tasks: as they were, and as they are.
+
+    Only the columns are sent in which any of them differs; most values take longer to send than to
+    write.
+    """
+    if not changed:
+        return
+    before, after = (list(zip(*tasks, strict=True)) for tasks in zip(*changed, strict=True))
+    columns = {
+        field: values
+        for field, old, values in zip(Task._fields, before, after, strict=True)
+        if field not in _WRITTEN_ONCE and any(map(is_not, old, values)) and old != values
+    }
+    if columns:
+        task_ids = [task.task_id for _, task in changed]
+        await connection.execute(_update(tuple(columns)), task_ids, *columns.values())
 
 
 async def get_task(connection: Connection, *, task_id: str) -> Task | None:
@@ -171,6 +186,17 @@ def _columns(tasks: Iterable[Task]) -> list[Sequence[object]]:
     columns: list[Sequence[object]] = list(zip(*tasks, strict=True))
     del columns[_SESSION]
     return columns
+
+
+@cache
+def _update(columns: tuple[str, ...]) -> str:
+    """Return the statement that writes these columns."""
+    assigned = ", ".join(f"{column} = new.{column}" for column in columns)
+    arrays = ", ".join(f"${n}::{_TYPES[column]}[]" for n, column in enumerate(columns, 2))
+    return f"""
+        UPDATE opscore.tasks AS t SET {assigned}
+        FROM unnest($1::text[], {arrays}) AS new (task_id, {", ".join(columns)})
+        WHERE t.task_id = new.task_id"""  # noqa: S608 - names of columns
 
 
 def _arrays(first: int) -> str:
@@ -255,8 +281,3 @@ _INSERT: Final = f"""
     FROM unnest($1::bigint[], {_arrays(2)}) WITH ORDINALITY
         AS new (session_key, {", ".join(_TYPES)}, place)
     ORDER BY place"""  # noqa: S608 - made of constants
-_UPDATE: Final = f"""
-    UPDATE opscore.tasks AS t
-    SET {", ".join(f"{name} = new.{name}" for name in _TYPES if name not in _WRITTEN_ONCE)}
-    FROM unnest({_arrays(1)}) AS new ({", ".join(_TYPES)})
-    WHERE t.task_id = new.task_id"""  # noqa: S608 - made of constants

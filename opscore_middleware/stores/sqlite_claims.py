@@ -10,12 +10,13 @@ from itertools import islice
 from typing import Any, Final
 
 from opscore_middleware.core.liveness import Watermark
+from opscore_middleware.core.records import InstanceRecord
 from opscore_middleware.core.runs.availability import is_available
 from opscore_middleware.core.runs.matching import Match, Slot, Waiting, match
 from opscore_middleware.core.runs.records import Claim, Endpoint
 from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.core.states import AgentState
-from opscore_middleware.stores.rows import NO_INSTANCE, PRESENT, instance_record
+from opscore_middleware.stores.rows import NO_INSTANCE, PRESENT
 from opscore_middleware.stores.sqlite_tasks import IS_OPEN, OPEN_TASKS, tasks_with_keys
 
 __all__ = ["candidates", "claim", "endpoint", "prefer_route"]
@@ -108,7 +109,8 @@ class _Vacancies:
             for row in rows:
                 slot_id = row["agent_id"], row["instance_id"]
                 if slot_id not in self._found:
-                    if not is_available(instance_record(row), self._mark, self._now):
+                    instance = InstanceRecord._make(row[: len(InstanceRecord._fields)])
+                    if not is_available(instance, self._mark, self._now):
                         continue
                     slot = Slot(*slot_id, self._can(row["capabilities"]), row["tasked_at"])
                     self._found[slot_id] = slot, row
@@ -221,13 +223,20 @@ _WORKFLOWS: Final = """
 # --- who may have it -----------------------------------------------------------------------------
 
 _ENDPOINT_OF: Final = "a.agent_id, a.route, a.contact_endpoint AS agent_endpoint"
+# Of one that is idle nobody asks for its details, which may be long, and would be sorted with it.
+_INSTANCE: Final = ", ".join(
+    f"CASE WHEN i.state = '{AgentState.ERROR}' THEN i.details END AS details"
+    if field == "details"
+    else f"i.{field}"
+    for field in InstanceRecord._fields
+)
 _CANDIDATES: Final = f"""
     WITH able (agent_key) AS (
         SELECT agent_key FROM agent_capabilities
         WHERE capability IN (SELECT value FROM json_each(:capabilities))
         UNION
         SELECT agent_key FROM agents WHERE agent_id IN (SELECT value FROM json_each(:agents)))
-    SELECT i.*, {_ENDPOINT_OF}, a.capabilities, slots.tasked_at
+    SELECT {_INSTANCE}, {_ENDPOINT_OF}, a.capabilities, slots.tasked_at
     FROM able
     CROSS JOIN agents AS a ON a.agent_key = able.agent_key
     CROSS JOIN instances AS i ON i.agent_key = able.agent_key

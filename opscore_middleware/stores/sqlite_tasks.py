@@ -6,6 +6,8 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import compress
+from operator import ne
 from typing import Any, Final
 
 from opscore_middleware.core.liveness import Watermark
@@ -76,8 +78,8 @@ def update_tasks(
     """
     alike: dict[tuple[str, ...], list[list[Any]]] = {}
     for before, after, state in changed:
-        pairs = zip(Task._fields, before, after, strict=True)
-        new = {f: value for f, old, value in pairs if value is not old and value != old}
+        differs = list(map(ne, before, after))
+        new = dict(zip(compress(Task._fields, differs), compress(after, differs), strict=True))
         if before.state is TaskState.READY or after.state is TaskState.READY:
             new["queue"] = _queue(after, state)
         if new:

@@ -84,7 +84,7 @@ class Stepper:
                         self.ended[task.state] += before is None or before.state not in ENDED
             return after
 
-        return advance._replace(step=step)
+        return Advance(step, advance.session_id, advance.task_id)
 
 
 def raise_first(results: Iterable[Run | Exception | None]) -> None:
