@@ -18,7 +18,16 @@ from opscore_middleware.core.runs.tasks import TaskState
 from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.core.states import AgentState
 
-__all__ = ["ago", "details", "moment", "print_json", "print_pairs", "print_table", "state_text"]
+__all__ = [
+    "ago",
+    "details",
+    "moment",
+    "print_json",
+    "print_pairs",
+    "print_table",
+    "state_text",
+    "table_of",
+]
 
 _COLOURS: Final[Mapping[str, str]] = {
     AgentState.UNKNOWN: "dim",
@@ -41,6 +50,9 @@ _COLOURS: Final[Mapping[str, str]] = {
 }
 # Rich cuts cells to 80 columns where it sees no terminal, and ids would be lost in a pipe.
 _PIPE_WIDTH: Final = 1000
+# Columns that name something else than their row is about: cut short where there is no room.
+_CUT: Final = frozenset({"AGENT", "BY", "SESSION"})
+_SHORT: Final = 12
 _STEPS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -79,13 +91,25 @@ def print_json(value: BaseModel | Iterable[BaseModel]) -> None:
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
     """Print rows under their headings; text stays text, whatever brackets it holds."""
+    _console().print(table_of(columns, rows))
+
+
+def table_of(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
+    """Return rows under their headings, one line each as far as the terminal's width allows."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        # An id that is broken over two lines cannot be copied.
-        table.add_column(column, overflow="fold", no_wrap=column == "ID")
-    for row in rows:
-        table.add_row(*(_plain(cell) for cell in row))
-    _console().print(table)
+    names = tuple(columns)
+    cells = [[_plain(cell) for cell in row] for row in rows]
+    for number, name in enumerate(names):
+        # An id that is broken over two lines cannot be copied, and a state cannot be read.
+        short = max((row[number].cell_len for row in cells), default=0) <= _SHORT
+        whole = short or name == "ID" or (number == 0 and name in _CUT)
+        table.add_column(name, overflow="fold", no_wrap=whole, min_width=len(name))
+    for row in cells:
+        for name, cell in zip(names[1:], row[1:], strict=True):
+            if name in _CUT:
+                cell.no_wrap, cell.overflow = True, "ellipsis"
+        table.add_row(*row)
+    return table
 
 
 def print_pairs(pairs: Iterable[tuple[str, str | Text]]) -> None:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from opscore_middleware.cli.output import ago, state_text
+from opscore_middleware.cli.output import ago, state_text, table_of
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.runs.tasks import ENDED
 from opscore_middleware.core.runs.views import SessionView, TaskQuery, TaskView
@@ -124,11 +124,8 @@ def _drawn(session: SessionView, tasks: Sequence[TaskView]) -> Group:
     if session.progress is not None:
         over = sum(session.progress[state] for state in ENDED)
         head.append(f"  {over} of {session.progress['total']} tasks are over")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("TASK", "STATE", "PROGRESS", "AGENT", "ATTEMPT", "SINCE", "ID"):
-        table.add_column(column, overflow="fold", no_wrap=column == "ID")
-    for row in task_rows(tasks, now):
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    columns = ("TASK", "STATE", "PROGRESS", "AGENT", "ATTEMPT", "SINCE", "ID")
+    table = table_of(columns, task_rows(tasks, now))
     lines: list[Text | Table] = [head, table]
     if session.error is not None:
         lines.append(Text(_message(session.error), style="red"))
