@@ -156,7 +156,10 @@ class AllowedTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError(f"{host} cannot be resolved: {error}") from error
         permitted = [address for address in found if self._allowed.permits(host, address)]
         if found and not permitted:
-            raise _refusal(host, f"it is at {', '.join(found[:_MOST_ADDRESSES])}")
+            literal = list(found) == [host.strip("[]")]
+            named = ", ".join(found[:_MOST_ADDRESSES])
+            at = "the address" if literal else f"it is at {named}, which"
+            raise _refusal(host, f"{at} is not allowed")
         return permitted[:_MOST_ADDRESSES]
 
 

@@ -147,8 +147,17 @@ async def test_a_name_that_resolves_to_a_forbidden_address_is_never_connected_to
             await get(transport, f"http://agent:{server.port}/")
     assert server.requests == []
     assert caught.value.message.startswith(
-        "Tasks may not be sent to agent: it is at 127.0.0.1. Allow it with OPSCORE_ALLOWED"
+        "Tasks may not be sent to agent: it is at 127.0.0.1, which is not allowed. "
+        "Allow it with OPSCORE_ALLOWED"
     )
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_an_address_that_is_refused_is_not_said_twice(host: str) -> None:
+    with pytest.raises(EndpointNotAllowed) as caught:
+        await get(AllowedTransport(Allowed.parse("10.0.0.0/8")), f"http://{host}:9/")
+    assert caught.value.message.count(host.strip("[]")) == 1
 
 
 @pytest.mark.asyncio
