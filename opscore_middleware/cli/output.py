@@ -103,7 +103,8 @@ def table_of(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Ta
         # An id that is broken over two lines cannot be copied, and a state cannot be read.
         short = max((row[number].cell_len for row in cells), default=0) <= _SHORT
         whole = short or name == "ID" or (number == 0 and name in _CUT)
-        table.add_column(name, overflow="fold", no_wrap=whole, min_width=len(name))
+        heading = Text(name, no_wrap=True, overflow="ellipsis")
+        table.add_column(heading, overflow="fold", no_wrap=whole)
     for row in cells:
         for name, cell in zip(names[1:], row[1:], strict=True):
             if name in _CUT:

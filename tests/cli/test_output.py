@@ -21,9 +21,9 @@ def printed(columns: tuple[str, ...], row: tuple[str, ...], width: int) -> list[
 
 def test_a_task_is_one_line_of_eighty_columns_with_its_id_whole() -> None:
     columns = ("TASK", "STATE", "CREATED", "BY", "ATTEMPT", "SESSION", "ID")
-    lines = printed(columns, ("a", "completed", "29 s ago", AGENT, "1", SESSION, TASK), 80)
+    lines = printed(columns, ("a", "completed", "12 min ago", AGENT, "1", SESSION, TASK), 80)
     (_, line) = lines
-    assert line.startswith("a     completed  29 s ago  84e2")
+    assert line.startswith("a     completed  12 min ago  84e2")
     assert line.endswith(f" {TASK}")
 
 
