@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from functools import cache
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 from opscore_middleware.core.runs.changes import (
     Change,
@@ -154,12 +156,35 @@ def _save_sessions(connection: sqlite3.Connection, changed: Iterable[_Changed]) 
     for (session_key, before), after, _ in changed:
         new = (after.result, after.error, after.updated_at, after.ended_at)
         if after.state is not before.state:
-            turned.append((*new, after.state.value, session_key))
+            turned.append((session_key, *new, after.state.value))
         elif new != (before.result, before.error, before.updated_at, before.ended_at):
             touched.append((*new, session_key))
     # Without the state, which an index and a trigger follow.
     connection.executemany(_TOUCH, touched)
-    connection.executemany(_TURN, turned)
+    for start in range(0, len(turned), _LARGEST):
+        _turn(connection, turned[start : start + _LARGEST])
+
+
+def _turn(connection: sqlite3.Connection, turned: Sequence[tuple[Any, ...]]) -> None:
+    """Write sessions with new states, all in one statement.
+
+    SQLite makes itself ready to undo each statement for which a trigger may do something, whether
+    it does or not, and that takes several times as long as writing a session.
+    """
+    size = 1 << (len(turned) - 1).bit_length()  # few sizes, so that statements are met again
+    padding = (None,) * (len(_TURNED) * (size - len(turned)))
+    connection.execute(_turn_many(size), (*chain.from_iterable(turned), *padding))
+
+
+@cache
+def _turn_many(size: int) -> str:
+    """Return the statement that writes so many sessions; those without a key are none."""
+    row = f"({', '.join('?' * len(_TURNED))})"
+    assigned = ", ".join(f"{column} = new.{column}" for column in _TURNED[1:])
+    return f"""
+        WITH new ({", ".join(_TURNED)}) AS (VALUES {", ".join([row] * size)})
+        UPDATE sessions SET {assigned} FROM new
+        WHERE sessions.session_key = new.session_key"""  # noqa: S608 - made of constants
 
 
 _HOLDERS: Final = f"""
@@ -168,9 +193,8 @@ _HOLDERS: Final = f"""
 _TOUCH: Final = """
     UPDATE sessions SET result = ?, error = ?, updated_at = ?, ended_at = ?
     WHERE session_key = ?"""
-_TURN: Final = """
-    UPDATE sessions SET result = ?, error = ?, updated_at = ?, ended_at = ?, state = ?
-    WHERE session_key = ?"""
+_TURNED: Final = ("session_key", "result", "error", "updated_at", "ended_at", "state")
+_LARGEST: Final = 512  # sessions of one statement
 _LEAVE: Final = "UPDATE tasks SET instance_id = NULL WHERE task_id = ?"
 _STOP: Final = """
     INSERT INTO slots (agent_id, instance_id, stopped, stopped_at) VALUES (?, ?, ?, ?)
