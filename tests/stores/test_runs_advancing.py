@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -179,3 +180,42 @@ async def test_a_run_of_thousands_of_tasks_advances(running: Everything) -> None
     assert list(after.tasks) == ["t", *names]
     kept = await running.get_run("s")
     assert kept == after
+
+
+async def test_of_many_runs_that_end_at_once_each_ends_in_its_own_way(running: Everything) -> None:
+    numbers = range(515)
+    await given(running, task("t0"), session_id="s0")
+    starts = [given(running, task(f"t{n}"), session_id=f"s{n}") for n in numbers[1:]]
+    await asyncio.gather(*starts)
+
+    def ending(number: int) -> Step:
+        state = SessionState.FAILED if number % 2 else SessionState.COMPLETED
+        return lambda run: ends(f"t{number}")(run)._replace(
+            state=state, result=f'{{"t":{number}}}', updated_at=NOW + number, ended_at=NOW + number
+        )
+
+    steps = [Advance(ending(number), session_id=f"s{number}") for number in numbers]
+    ended = await running.advance(steps, now=NOW)
+
+    assert [run.ended_at for run in ended if isinstance(run, Run)] == [NOW + n for n in numbers]
+    assert [await running.get_run(f"s{number}") for number in numbers] == ended
+
+
+async def test_an_attempt_that_stays_keeps_its_slot_while_another_swaps(
+    running: Everything,
+) -> None:
+    held: dict[str, Any] = {"state": TaskState.RUNNING, "agent_id": "a", "attempt": 1}
+    for number in range(3):
+        one = task(f"t{number}", instance_id=f"i{number}", **held)
+        await given(running, one, session_id=f"s{number}")
+
+    await running.advance(
+        [
+            Advance(sets("t0", instance_id="i1"), task_id="t0"),
+            Advance(sets("t2", progress=0.5), task_id="t2"),
+        ],
+        now=NOW,
+    )
+
+    kept = [await running.get_task(f"t{number}") for number in range(3)]
+    assert [one.instance_id for one in kept if one is not None] == ["i1", "i0", "i2"]
