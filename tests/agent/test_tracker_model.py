@@ -257,5 +257,5 @@ class TrackerMachine(RuleBasedStateMachine):
             last[life] = state
 
 
-TrackerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TrackerMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
 TestTracker = TrackerMachine.TestCase

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import sys
 import tempfile
@@ -241,6 +242,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--finished", type=int, default=1_000_000)
     parser.add_argument("--store", choices=["sqlite", "postgres"])
     options = parser.parse_args(list(arguments))
+    # As `opscore serve` has it, which the engine runs in.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     if options.store != "postgres":
         with tempfile.TemporaryDirectory() as folder:
             print("SQLite, a file, synchronous=FULL")
