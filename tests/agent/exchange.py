@@ -26,7 +26,7 @@ class Exchange:
         self,
         *parts: bytes,
         method: str = "POST",
-        path: str = "/work",
+        path: str = "/job",
         headers: Any = (),
         leaves: bool = False,
     ) -> None:

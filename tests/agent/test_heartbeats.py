@@ -106,13 +106,13 @@ def test_an_agent_that_is_asked_to_drain_does_and_serves_on() -> None:
     ops_core.script = Answering(drain=lambda: "idle" in ops_core.states)
     app = FastAPI()
 
-    @app.post("/work")
+    @app.post("/job")
     async def work() -> str:
         return "done"
 
     with serving(ops_core, app) as client:
         ops_core.wait_for(*LIFE, "draining")
-        assert client.post("/work").json() == "done"
+        assert client.post("/job").json() == "done"
     ops_core.wait_for(*LIFE, "draining", "finished")
 
 

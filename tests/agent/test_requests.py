@@ -35,7 +35,7 @@ def fastapi_app(ops_core: ScriptedOpsCore) -> Any:
     app = FastAPI()
     app.add_middleware(OpsCoreMiddleware, **settings(ops_core))
 
-    @app.post("/work")
+    @app.post("/job")
     async def work() -> str:
         return "done"
 
@@ -55,7 +55,7 @@ def starlette_app(ops_core: ScriptedOpsCore) -> Any:
 
     return Starlette(
         routes=[
-            Route("/work", work, methods=["POST"]),
+            Route("/job", work, methods=["POST"]),
             Route("/fail/{item}", fail, methods=["POST"]),
         ],
         middleware=[Middleware(OpsCoreMiddleware, **settings(ops_core))],
@@ -92,7 +92,7 @@ def test_a_life_is_told_from_start_to_end(
     build: Build, backend: Any, ops_core: ScriptedOpsCore
 ) -> None:
     with TestClient(build(ops_core), backend=backend, raise_server_exceptions=False) as client:
-        assert client.post("/work").status_code == 200
+        assert client.post("/job").status_code == 200
         assert client.post("/fail/1").status_code == 500
         ops_core.wait_for(*LIFE, "active", "idle", "active", "error")
     reports = ops_core.wait_for(*LIFE, "active", "idle", "active", "error", *END)
@@ -104,14 +104,14 @@ def test_a_life_is_told_from_start_to_end(
 def test_without_a_lifespan_a_request_still_tells(
     build: Build, backend: Any, ops_core: ScriptedOpsCore
 ) -> None:
-    assert TestClient(build(ops_core), backend=backend).post("/work").status_code == 200
+    assert TestClient(build(ops_core), backend=backend).post("/job").status_code == 200
     ops_core.wait_for("active", "idle")
 
 
 def test_without_a_lifespan_a_read_tells_that_the_agent_is_ready(
     build: Build, ops_core: ScriptedOpsCore
 ) -> None:
-    TestClient(build(ops_core)).get("/work")
+    TestClient(build(ops_core)).get("/job")
     ops_core.wait_for("idle")
 
 
@@ -133,7 +133,7 @@ def served(app: Any, ops_core: ScriptedOpsCore, **more: Any) -> Iterator[TestCli
 def test_each_way_to_answer_with_a_5xx_is_one_error(how: str, ops_core: ScriptedOpsCore) -> None:
     app = FastAPI()
 
-    @app.post("/work")
+    @app.post("/job")
     async def work() -> Any:
         if how == "raises":
             raise ValueError("no")
@@ -142,29 +142,29 @@ def test_each_way_to_answer_with_a_5xx_is_one_error(how: str, ops_core: Scripted
         return PlainTextResponse("no", 500)
 
     with served(app, ops_core) as client:
-        assert client.post("/work").status_code >= 500
+        assert client.post("/job").status_code >= 500
         ops_core.wait_for(*LIFE, "active", "error")
 
 
 def test_a_4xx_is_the_callers_fault(ops_core: ScriptedOpsCore) -> None:
     app = FastAPI()
 
-    @app.post("/work/{n}")
+    @app.post("/job/{n}")
     async def work(n: int) -> None:
         raise HTTPException(409)
 
     with served(app, ops_core) as client:
-        client.post("/work/x")
-        client.post("/work/1")
+        client.post("/job/x")
+        client.post("/job/1")
         client.post("/nowhere")
-        client.put("/work/1")
+        client.put("/job/1")
         ops_core.wait_for(*LIFE, *["active", "idle"] * 4)
 
 
 def test_a_failure_after_the_response_began_is_one_error(ops_core: ScriptedOpsCore) -> None:
     app = FastAPI()
 
-    @app.post("/work")
+    @app.post("/job")
     async def work() -> StreamingResponse:
         async def chunks() -> AsyncIterator[bytes]:
             yield b"some"
@@ -173,7 +173,7 @@ def test_a_failure_after_the_response_began_is_one_error(ops_core: ScriptedOpsCo
         return StreamingResponse(chunks())
 
     with served(app, ops_core) as client:
-        answer = client.post("/work")
+        answer = client.post("/job")
         assert (answer.status_code, answer.content) == (200, b"some")
         ops_core.wait_for(*LIFE, "active", "error")
 
@@ -181,7 +181,7 @@ def test_a_failure_after_the_response_began_is_one_error(ops_core: ScriptedOpsCo
 def test_background_tasks_belong_to_their_request(ops_core: ScriptedOpsCore) -> None:
     app, go_on, answered = FastAPI(), threading.Event(), threading.Event()
 
-    @app.post("/work")
+    @app.post("/job")
     async def work(background: BackgroundTasks) -> str:
         def task() -> None:
             answered.set()
@@ -192,7 +192,7 @@ def test_background_tasks_belong_to_their_request(ops_core: ScriptedOpsCore) -> 
         return "accepted"
 
     with served(app, ops_core) as client:
-        request = threading.Thread(target=client.post, args=("/work",))
+        request = threading.Thread(target=client.post, args=("/job",))
         request.start()
         assert answered.wait(10)
         ops_core.wait_for(*LIFE, "active")
@@ -205,12 +205,12 @@ def test_background_tasks_belong_to_their_request(ops_core: ScriptedOpsCore) -> 
 def test_thousands_of_chunks_make_two_reports(ops_core: ScriptedOpsCore) -> None:
     app = FastAPI()
 
-    @app.post("/work")
+    @app.post("/job")
     async def work() -> StreamingResponse:
         return StreamingResponse((b"x" for _ in range(5_000)), media_type="text/event-stream")
 
     with served(app, ops_core) as client:
-        assert len(client.post("/work").content) == 5_000
+        assert len(client.post("/job").content) == 5_000
     ops_core.wait_for(*LIFE, "active", "idle", *END)
 
 
@@ -283,12 +283,12 @@ def test_paths_and_methods_can_be_chosen(ops_core: ScriptedOpsCore) -> None:
 
     choice = {"include": ["/chat"], "exclude": ["/poll*"], "methods": ["PUT"]}
     with served(app, ops_core, **choice) as client:
-        client.post("/work")
+        client.post("/job")
         client.put("/poll/1")
         client.head("/chat")
         ops_core.wait_for(*LIFE)
         client.get("/chat")
-        client.put("/work")
+        client.put("/job")
     ops_core.wait_for(*LIFE, *["active", "idle"] * 2, *END)
 
 
@@ -296,7 +296,7 @@ def test_the_middleware_added_twice_reports_once(ops_core: ScriptedOpsCore) -> N
     app = starlette_app(ops_core)
     app.add_middleware(OpsCoreMiddleware, **settings(ops_core))
     with TestClient(app) as client:
-        client.post("/work")
+        client.post("/job")
     ops_core.wait_for(*LIFE, "active", "idle", *END)
 
 
@@ -309,11 +309,11 @@ def test_a_mounted_app_is_counted_once_with_its_root_and_works_alone(
         middleware=[Middleware(OpsCoreMiddleware, **settings(ops_core))],
     )
     with TestClient(outer) as client:
-        client.post("/inner/work")
+        client.post("/inner/job")
     ops_core.wait_for(*LIFE, "active", "idle", *END)
     ops_core.reports.clear()
     with TestClient(Starlette(routes=[Mount("/inner", inner)])) as client:
-        client.post("/inner/work")
+        client.post("/inner/job")
         ops_core.wait_for("active", "idle")
 
 
@@ -327,7 +327,7 @@ def test_without_an_address_the_agent_is_tracked_all_the_same(
     seen: list[AgentState] = []
     middleware = OpsCoreMiddleware(app)
     for _ in range(2):
-        assert TestClient(middleware).post("/work").status_code == 200
+        assert TestClient(middleware).post("/job").status_code == 200
     assert seen == [AgentState.ACTIVE] * 2
     assert middleware.state is AgentState.IDLE
     assert middleware.agent_id is None
@@ -345,7 +345,7 @@ def test_requests_go_on_while_ops_core_is_slow(ops_core: ScriptedOpsCore) -> Non
     ops_core.script = slow
     with TestClient(fastapi_app(ops_core)) as client:
         for _ in range(100):
-            assert client.post("/work").status_code == 200
+            assert client.post("/job").status_code == 200
         assert ops_core.states == []
         answering.set()
         wait_until(lambda: ops_core.states[:3] == [*LIFE, "active"])

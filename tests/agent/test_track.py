@@ -518,7 +518,7 @@ async def test_of_two_agents_the_one_that_is_asked_works(ops_core: ScriptedOpsCo
 
     async def work() -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(other)) as client:
-            await client.post("http://other/work")
+            await client.post("http://other/job")
         async with track("what follows"):
             inside.append(other.state)
 

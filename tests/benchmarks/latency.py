@@ -55,7 +55,7 @@ async def work(agent: Any) -> None:
     async def send(message: Any) -> None:
         pass
 
-    scope = {"type": "http", "method": "POST", "path": "/work", "headers": [], "query_string": b""}
+    scope = {"type": "http", "method": "POST", "path": "/job", "headers": [], "query_string": b""}
     for _ in range(TRANSITIONS // 2):
         await agent(dict(scope), receive, send)
         await asyncio.sleep(PAUSE)

@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 
 __all__ = ["black_hole", "load", "serving", "stop"]
 
-REQUEST = b"POST /work HTTP/1.1\r\nhost: agent\r\ncontent-length: 2\r\n\r\nhi"
+REQUEST = b"POST /job HTTP/1.1\r\nhost: agent\r\ncontent-length: 2\r\n\r\nhi"
 
 
 async def answer(request: Request) -> Response:
@@ -34,7 +34,7 @@ async def answer(request: Request) -> Response:
 
 def bare() -> Starlette:
     """Return the app that every variant serves."""
-    return Starlette(routes=[Route("/work", answer, methods=["POST"])])
+    return Starlette(routes=[Route("/job", answer, methods=["POST"])])
 
 
 def watched() -> OpsCoreMiddleware:
@@ -49,7 +49,7 @@ def bare_fastapi() -> FastAPI:
     """Return the same on FastAPI, which most agents are written with."""
     app = FastAPI()
 
-    @app.post("/work")
+    @app.post("/job")
     async def work(request: Request) -> Response:
         await request.body()
         return Response(b"ok")

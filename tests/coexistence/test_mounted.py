@@ -27,7 +27,7 @@ KEY = "m0unted-k3y"
 def sub_agent(ops_core: ScriptedOpsCore) -> FastAPI:
     app = FastAPI()
 
-    @app.post("/work")
+    @app.post("/job")
     async def work() -> str:
         return "done"
 
@@ -43,14 +43,14 @@ def test_a_sub_app_with_the_middleware_is_counted_once_with_its_root_and_works_a
     root = sub_agent(outer)
     root.mount("/sub", sub_agent(inner))
     with TestClient(root) as client:
-        assert client.post("/sub/work").status_code == 200
+        assert client.post("/sub/job").status_code == 200
         outer.wait_for("initializing", "idle", "active", "idle")
     assert inner.calls == []
 
     plain = FastAPI()
     plain.mount("/sub", sub_agent(inner))
     with TestClient(plain) as client:  # whose lifespan the sub-app never sees
-        assert client.post("/sub/work").status_code == 200
+        assert client.post("/sub/job").status_code == 200
         inner.wait_for("active", "idle")
 
 
@@ -62,7 +62,7 @@ def test_the_middleware_added_twice_reports_once() -> None:
         OpsCoreMiddleware, api_url=URL, agent_name="nested", transport=second.transport
     )
     with TestClient(app) as client:
-        assert client.post("/work").status_code == 200
+        assert client.post("/job").status_code == 200
     assert first.calls == []
     second.wait_for("initializing", "idle", "active", "idle", "draining", "finished")
 
@@ -78,7 +78,7 @@ def both_in_one(url: str, prefix: str, states: list[str]) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan)
 
-    @app.post("/work")
+    @app.post("/job")
     async def work() -> str:
         return "done"
 
@@ -122,6 +122,6 @@ def test_ops_core_in_the_agents_process_boots_within_a_second_and_is_never_its_w
             # The reports themselves, and all this asking, are requests to the agent's own process.
             wait_until(lambda: [a.state for a in client.list_agents().items] == ["idle"])
             client.register_agent(Registration(agent_name="another"))
-        assert httpx.post(f"{url}/work").status_code == 200
+        assert httpx.post(f"{url}/job").status_code == 200
         wait_until(lambda: len(states) == 4)
     assert states == ["initializing", "idle", "active", "idle", "draining", "finished"]

@@ -27,7 +27,7 @@ def ops_core() -> ScriptedOpsCore:
 def agent() -> FastAPI:
     app = FastAPI()
 
-    @app.post("/work")
+    @app.post("/job")
     async def work() -> str | None:
         return correlation_id.get()
 
@@ -56,7 +56,7 @@ def both(order: str, theirs: Adds, ops_core: ScriptedOpsCore) -> FastAPI:
 def use(app: FastAPI, **headers: str) -> Any:
     """Have a request served and one fail, and return the answer to the first."""
     with TestClient(app, raise_server_exceptions=False) as client:
-        answer = client.post("/work", headers=headers)
+        answer = client.post("/job", headers=headers)
         assert answer.status_code == 200
         assert client.post("/fail").status_code == 500
     return answer

@@ -87,7 +87,7 @@ def agent() -> Starlette:
         raise ValueError("no ink")
 
     return Starlette(
-        routes=[Route("/work", work, methods=["POST"]), Route("/fail", fail, methods=["POST"])]
+        routes=[Route("/job", work, methods=["POST"]), Route("/fail", fail, methods=["POST"])]
     )
 
 
@@ -99,7 +99,7 @@ def traced(app: App, telemetry: Telemetry) -> App:
 
 def use(app: App) -> None:
     with TestClient(app, raise_server_exceptions=False) as client:
-        assert client.post("/work").status_code == 200
+        assert client.post("/job").status_code == 200
         assert client.post("/fail").status_code == 500
 
 

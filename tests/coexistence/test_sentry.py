@@ -55,7 +55,7 @@ async def fail(request):
 
 settings = {"api_url": url, "agent_name": "watched"}
 app = Starlette(
-    routes=[Route("/work", work, methods=["POST"]), Route("/fail", fail, methods=["POST"])],
+    routes=[Route("/job", work, methods=["POST"]), Route("/fail", fail, methods=["POST"])],
     middleware=[Middleware(Watching, **settings)] if how == "inside" else [],
 )
 if how == "around":
@@ -73,7 +73,7 @@ async def serve(path):
     except ValueError:
         pass
 
-for path in ("/work", "/fail"):
+for path in ("/job", "/fail"):
     asyncio.run(serve(path))
 for agent in made:
     agent._runtime.flush(5)

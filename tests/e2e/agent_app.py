@@ -27,7 +27,7 @@ app.add_middleware(OpsCoreMiddleware)
 held = asyncio.Event()
 
 
-@app.post("/work")
+@app.post("/job")
 async def work() -> int:
     """Do it at once; the answer says by which process."""
     return os.getpid()

@@ -60,7 +60,7 @@ def start(agentkit: AgentKit, env: dict[str, str], tmp_path: Path) -> Start:
         settings = {
             **env,
             "AGENTKIT_API_URL": agentkit.url,
-            "OPSCORE_CONTACT_ENDPOINT": f"http://127.0.0.1:{port}/work",
+            "OPSCORE_CONTACT_ENDPOINT": f"http://127.0.0.1:{port}/job",
             **more,
         }
         return running_agent(tmp_path, "--port", str(port), **settings)
@@ -110,7 +110,7 @@ def test_reports_before_the_webhook_wait_for_it_and_come_in_order(
     kit.quirks = Quirks(webhook_delay=1.0)
     with start() as agent:
         agent_id = registered_id(kit)
-        agent.http.post("/work")
+        agent.http.post("/job")
         seen.wait_for("initializing", "idle", "active", "idle")
         assert seen.agent_id == agent_id
     refused = [e for e in opscore.events() if e.get("code") == "agent_not_found"]
@@ -156,7 +156,7 @@ def test_a_wrong_key_is_said_once_and_changes_nothing_for_the_agent(
         agent_id = registered_id(kit)
         kit.wait(lambda: kit.webhooks)
         line = wait_until(lambda: agent.lines)[0]
-        assert agent.http.post("/work").status_code == 200
+        assert agent.http.post("/job").status_code == 200
         assert "OPSCORE_API_KEY" in line
         assert "401" in line
         assert "not-the-key" not in agent.log

@@ -60,7 +60,7 @@ def test_active_is_there_within_50_ms_of_a_requests_start(
         def median_delay() -> float:
             before = len(seen.states)
             for n in range(20):
-                agent.http.post("/work")
+                agent.http.post("/job")
                 wait_until(lambda n=n: len(seen.states) == before + 2 + 2 * n)
             active = [t for t in seen.history[before:] if t.state == "active"]
             assert len(active) == 20
@@ -99,7 +99,7 @@ def test_an_agent_without_lifespan_is_seen_by_its_work(
 ) -> None:
     with running_agent(tmp_path, "--lifespan", lifespan, **env) as agent:
         seen.wait_for(*(LIFE if lifespan == "on" else ["idle"]))
-        agent.http.post("/work")
+        agent.http.post("/job")
         wait_until(lambda: seen.states[-2:] == ["active", "idle"])
 
 
@@ -160,7 +160,7 @@ def test_an_unreachable_ops_core_costs_requests_nothing(tmp_path: Path) -> None:
     with running_agent(tmp_path, OPSCORE_API_URL=url, OPSCORE_API_KEY=KEY) as agent:
         started = time.perf_counter()
         for _ in range(200):
-            assert agent.http.post("/work").status_code == 200
+            assert agent.http.post("/job").status_code == 200
         assert (time.perf_counter() - started) / 200 < 0.05
         wait_until(lambda: agent.lines)
     assert len(agent.lines) == 1

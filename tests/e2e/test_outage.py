@@ -37,7 +37,7 @@ def test_what_happened_while_ops_core_was_away_arrives_in_order(
         until, served, slowest = time.monotonic() + away, 0, 0.0
         while time.monotonic() < until:
             started = time.perf_counter()
-            assert agent.http.post("/work").status_code == 200
+            assert agent.http.post("/job").status_code == 200
             served, slowest = served + 1, max(slowest, time.perf_counter() - started)
         agent.http.post("/fail")
         assert slowest < 1
@@ -55,7 +55,7 @@ def test_what_happened_while_ops_core_was_away_arrives_in_order(
             assert history[-1].state in {"error", "idle"}
             assert sum((t.state == "error") + t.errors for t in history) == 1
             assert _told(history) == sequences[-1]
-            agent.http.post("/work")
+            agent.http.post("/job")
             wait_until(lambda: seen.states[-2:] == ["active", "idle"])
             wait_until(lambda: len(agent.lines) == 2)
     assert "does not take reports" in agent.lines[0]
@@ -85,7 +85,7 @@ def test_a_restart_of_ops_core_with_a_fresh_database_gets_the_agent_back(
             _forget(opscore)
             opscore.start()
             if works:
-                agent.http.post("/work")
+                agent.http.post("/job")
                 wait_until(lambda: seen.states[-2:] == ["active", "idle"])
             else:
                 wait_until(lambda: seen.states == ["idle"])
@@ -109,7 +109,7 @@ def _time_to_end(tmp_path: Path, env: dict[str, str]) -> float:
         delays = []
         for _ in range(100):
             started = time.perf_counter()
-            assert agent.http.post("/work").status_code == 200
+            assert agent.http.post("/job").status_code == 200
             delays.append(time.perf_counter() - started)
         assert sorted(delays)[98] < 0.25
         agent.signal()
@@ -123,7 +123,7 @@ def test_a_wrong_key_is_told_once_and_never_shown(tmp_path: Path) -> None:
         env = {"OPSCORE_API_URL": opscore.url, "OPSCORE_API_KEY": wrong}
         with running_agent(tmp_path, "--log-level", "debug", **env) as agent:
             for _ in range(50):
-                agent.http.post("/work")
+                agent.http.post("/job")
             wait_until(lambda: agent.lines)
             agent.signal()
             agent.ends()
@@ -136,7 +136,7 @@ def test_a_wrong_key_is_told_once_and_never_shown(tmp_path: Path) -> None:
 
 def test_an_agent_serves_though_nobody_ever_listens(tmp_path: Path) -> None:
     with running_agent(tmp_path, OPSCORE_API_URL=f"http://127.0.0.1:{free_port()}") as agent:
-        assert httpx.post(f"{agent.url}/work").status_code == 200
+        assert httpx.post(f"{agent.url}/job").status_code == 200
         agent.signal()
         _, took = agent.ends()
     assert took < 2

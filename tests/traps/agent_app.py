@@ -46,7 +46,7 @@ async def release(request: Request) -> Response:
     return PlainTextResponse("released")
 
 
-async def work(request: Request) -> Response:
+async def job(request: Request) -> Response:
     """Do it at once; the answer says by which process."""
     await request.body()
     return PlainTextResponse(str(os.getpid()))
@@ -136,7 +136,7 @@ def create_app(**settings: Any) -> Starlette:
             *(
                 Route(f"/{endpoint.__name__}", endpoint, methods=["POST"])
                 for endpoint in (
-                    *(work, hold, fail, refuse, unavailable, stream, torn),
+                    *(job, hold, fail, refuse, unavailable, stream, torn),
                     *(background, failing_background),
                 )
             ),

@@ -116,7 +116,7 @@ def _chat(driver: Driver, witness: Witness) -> Trace:
 
 
 REQUESTS: Final[dict[str, Callable[[Driver, Witness], Trace]]] = {
-    "POST": _posting("/work", 2),
+    "POST": _posting("/job", 2),
     "POST that raises": _posting("/fail", 3),
     "HTTPException(503)": _posting("/refuse", 3),
     "status 503": _posting("/unavailable", 3),
@@ -128,7 +128,7 @@ REQUESTS: Final[dict[str, Callable[[Driver, Witness], Trace]]] = {
     "background task": _background,
     "background task that raises": _posting("/failing_background", 3),
     "websocket with two messages": _chat,
-    "POST at the end": _posting("/work", 2),  # what came late from others shows here
+    "POST at the end": _posting("/job", 2),  # what came late from others shows here
 }
 
 

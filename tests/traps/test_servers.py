@@ -122,7 +122,7 @@ def test_four_workers_are_four_instances_of_one_agent(shared_opscore: RunningOps
         assert agent.state == "idle"
         connection = Connection(process.url)
         for _ in range(20):
-            assert connection.post("/work") == 200
+            assert connection.post("/job") == 200
         connection.close()
         assert sorted(witness.sees(40)) == ["active"] * 20 + ["idle"] * 20
         process.terminate()
