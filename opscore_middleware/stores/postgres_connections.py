@@ -63,7 +63,13 @@ class Connections:
     async def raw(self) -> AsyncIterator[Connection]:
         """Lend a connection. Raises what the driver raises."""
         async with self._pool.acquire(timeout=_CONNECT_WITHIN) as connection:
-            yield connection
+            try:
+                yield connection
+            except asyncpg.InternalClientError:
+                # The driver has lost its place in what the server says, as when that is killed in
+                # the middle of an answer, and would not find it again.
+                connection.terminate()
+                raise
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

@@ -10,7 +10,13 @@ from opscore_middleware.errors import ConfigurationError, OpsCoreError, StoreUna
 
 __all__ = ["DRIVER_ERRORS", "refusal", "unavailable"]
 
-DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+DRIVER_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 """What the driver raises."""
 
 _Remedies = tuple[tuple[type[Exception], str], ...]
@@ -49,6 +55,7 @@ _OUTAGES: Final[_Remedies] = (
     (asyncpg.LockNotAvailableError, "try again"),
     (asyncpg.PostgresSystemError, "check its disk"),
     (asyncpg.PostgresConnectionError, "check that it runs and can be reached"),
+    (asyncpg.InternalClientError, "try again"),
     (TimeoutError, "check its load and the network"),
     (OSError, "check that it runs and can be reached"),
 )

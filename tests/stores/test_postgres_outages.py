@@ -15,6 +15,8 @@ from opscore_middleware.core.records import ReportOutcome
 from opscore_middleware.core.store import Store, WakingStore
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores import open_store
+from opscore_middleware.stores.postgres_address import Address
+from opscore_middleware.stores.postgres_connections import Connections
 from opscore_middleware.stores.postgres_locks import EVENTS
 from opscore_middleware.stores.postgres_reports import HURRY
 from tests.stores.support import add, instances, said, told
@@ -228,3 +230,25 @@ class Caller:
                 continue
             assert outcome in (ACCEPTED, DUPLICATE)
             self.answered.append(sequence)
+
+
+async def test_a_connection_that_the_driver_is_lost_on_is_replaced(postgres: str) -> None:
+    connections = Connections(Address.of(urlsplit(postgres)), size=1)
+    used: list[int] = []
+
+    async def use(failure: Exception | None = None) -> None:
+        async with connections.connection() as connection:
+            used.append(await connection.fetchval("SELECT pg_backend_pid()"))
+            if failure is not None:
+                raise failure
+
+    await connections.open()
+    try:
+        with pytest.raises(StoreUnavailable, match="another operation"):
+            await use(asyncpg.InternalClientError("another operation (2) is in progress"))
+        await use()
+        await use()
+    finally:
+        await connections.close()
+    first, second, third = used
+    assert first != second == third
