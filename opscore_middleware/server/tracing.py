@@ -9,13 +9,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Final
+from typing import Any, Final
 
 from starlette.types import ASGIApp
 
 from opscore_middleware.errors import ConfigurationError, MissingExtra
 
-__all__ = ["Wrap", "inject", "span", "tracing"]
+__all__ = ["Wrap", "inject", "span", "traceparent", "tracing"]
 
 Wrap = Callable[[ASGIApp], ASGIApp]
 """Puts what traces requests around an app; returns the app itself where nothing is traced."""
@@ -63,8 +63,23 @@ def inject(headers: MutableMapping[str, str]) -> None:
         propagate.inject(headers)
 
 
-def span(name: str, attributes: Mapping[str, str]) -> AbstractContextManager[object]:
-    """Trace what a block asks of somebody else, as a part of what is going on.
+def traceparent() -> str | None:
+    """Return what is going on, as W3C spells it, for what comes of it later.
+
+    None where nothing is traced.
+    """
+    if sys.modules.get("opentelemetry.trace") is None:
+        return None
+    carried: dict[str, str] = {}
+    _w3c().inject(carried)
+    return carried.get("traceparent")
+
+
+def span(
+    name: str, attributes: Mapping[str, str], *, parent: str | None = None
+) -> AbstractContextManager[object]:
+    """Trace what a block asks of somebody else, as a part of `parent`, which `traceparent` has
+    returned, else of what is going on.
 
     Does nothing where nothing is traced.
     """
@@ -73,6 +88,7 @@ def span(name: str, attributes: Mapping[str, str]) -> AbstractContextManager[obj
         return nullcontext()
     traced: AbstractContextManager[object] = trace.get_tracer(_SCOPE).start_as_current_span(
         name,
+        context=None if parent is None else _w3c().extract({"traceparent": parent}),
         kind=trace.SpanKind.CLIENT,
         attributes=attributes,
         # Messages of errors may hold what nobody else is to see.
@@ -80,6 +96,13 @@ def span(name: str, attributes: Mapping[str, str]) -> AbstractContextManager[obj
         set_status_on_exception=False,
     )
     return traced
+
+
+def _w3c() -> Any:
+    # OpenTelemetry is an extra of its own; what is kept is in one spelling, whatever is spoken.
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    return TraceContextTextMapPropagator()
 
 
 def _wanted() -> frozenset[str]:

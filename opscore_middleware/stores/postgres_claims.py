@@ -170,9 +170,9 @@ class _Choosing:
         rows = await self._connection.fetch(_GIVE, *columns, self._moment.kept)
         given = {row["task_id"]: row for row in rows}
         return [
-            Claim(task_of(given[task_id]), endpoint, given[task_id]["workflow_id"])
+            Claim(task_of(row), endpoint, row["workflow_id"], row["traceparent"])
             for task_id, (_, endpoint) in chosen.items()
-            if task_id in given
+            if (row := given.get(task_id)) is not None
         ]
 
 
@@ -239,7 +239,7 @@ _GIVE: Final = f"""
         ON CONFLICT (agent_id, instance_id) DO UPDATE SET
             given_at = excluded.given_at, stopped = NULL, stopped_at = NULL
     )
-    SELECT {FIELDS}, s.workflow_id
+    SELECT {FIELDS}, s.workflow_id, s.traceparent
     FROM given AS t JOIN opscore.sessions AS s ON s.session_key = t.session_key
     """  # noqa: S608 - made of constants
 

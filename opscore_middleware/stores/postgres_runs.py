@@ -106,6 +106,7 @@ async def _start(connection: Connection, run: Run) -> bool:
         run.created_at,
         definition,
         run.initial_payload,
+        run.traceparent,
     )
     if session_key is None:
         return False
@@ -134,6 +135,7 @@ async def _runs(
             result=row["result"],
             error=row["error"],
             initial_payload=row["initial_payload"],
+            traceparent=row["traceparent"],
             workflow=workflows[row["workflow_key"]],
             created_at=row["created_at"],
             updated_at=row["updated_at"],
@@ -147,12 +149,13 @@ async def _runs(
 _AGENT: Final = "SELECT agent_key, deregistered_at FROM opscore.agents WHERE agent_id = $1"
 _INSERT: Final = """
     INSERT INTO opscore.sessions (session_id, state, result, error, updated_at, ended_at, agent_key,
-                                  workflow_id, created_at, workflow_key, initial_payload)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                                  workflow_id, created_at, workflow_key, initial_payload,
+                                  traceparent)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     ON CONFLICT (session_id) DO NOTHING RETURNING session_key"""
 _SELECT: Final = """
     SELECT s.session_key, s.session_id, a.agent_id, s.state, s.result, s.error, s.initial_payload,
-           s.workflow_key, s.created_at, s.updated_at, s.ended_at
+           s.traceparent, s.workflow_key, s.created_at, s.updated_at, s.ended_at
     FROM opscore.sessions AS s JOIN opscore.agents AS a USING (agent_key)
     WHERE s.workflow_key IS NOT NULL"""
 _LOCK: Final = f"""

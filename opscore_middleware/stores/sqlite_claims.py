@@ -155,9 +155,9 @@ def _dispatch(
     connection.executemany(_TASKED, [(*slot[:2], now) for _, slot in matches])
     keys = [task.task_key for task, _ in matches]
     connection.execute(_RUN, (now, json.dumps(keys)))
-    workflows = dict(connection.execute(_WORKFLOWS, (json.dumps(keys),)).fetchall())
+    of_sessions = {row[0]: row[1:] for row in connection.execute(_SESSIONS, (json.dumps(keys),))}
     return [
-        Claim(task, endpoint, workflows[task.session_id])
+        Claim(task, endpoint, *of_sessions[task.session_id])
         for task, endpoint in zip(tasks_with_keys(connection, keys), endpoints, strict=True)
     ]
 
@@ -216,8 +216,8 @@ _RUN: Final = """
     UPDATE sessions SET state = 'running', updated_at = ?
     WHERE +state = 'started' AND session_key IN (
         SELECT session_key FROM tasks WHERE task_key IN (SELECT value FROM json_each(?)))"""
-_WORKFLOWS: Final = """
-    SELECT session_id, workflow_id FROM sessions WHERE session_key IN (
+_SESSIONS: Final = """
+    SELECT session_id, workflow_id, traceparent FROM sessions WHERE session_key IN (
         SELECT session_key FROM tasks WHERE task_key IN (SELECT value FROM json_each(?)))"""
 
 # --- who may have it -----------------------------------------------------------------------------

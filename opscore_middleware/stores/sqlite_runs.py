@@ -51,7 +51,7 @@ def start_run(connection: sqlite3.Connection, *, new: Run) -> tuple[Run, bool]:
         raise unknown_workflow(workflow_id, version)
     session = (
         *(new.session_id, agent_key, workflow_id, workflow[0], new.state.value),
-        *(new.result, new.error, new.initial_payload),
+        *(new.result, new.error, new.initial_payload, new.traceparent),
         *(new.created_at, new.updated_at, new.ended_at),
     )
     session_key = connection.execute(_INSERT, session).lastrowid
@@ -83,12 +83,12 @@ def kept_runs(
         tasks[task.session_id][task.task_id] = task
     runs = {}
     for session_key, workflow_key, session_id, agent_id, state, *rest in kept:
-        result, error, initial_payload, *times = rest
+        result, error, initial_payload, traceparent, *times = rest
         runs[session_id] = Kept(
             session_key,
             Run(
                 *(session_id, agent_id, _STATES[state], result, error, initial_payload),
-                *(workflows[workflow_key], *times, tasks[session_id]),
+                *(traceparent, workflows[workflow_key], *times, tasks[session_id]),
             ),
         )
     return runs
@@ -134,11 +134,11 @@ _WORKFLOWS: Final = f"""
     WHERE workflow_key IN (SELECT value FROM json_each(?))"""  # noqa: S608 - made of constants
 _INSERT: Final = """
     INSERT INTO sessions (session_id, agent_key, workflow_id, workflow_key, state, result, error,
-                          initial_payload, created_at, updated_at, ended_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+                          initial_payload, traceparent, created_at, updated_at, ended_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _RUNS: Final = """
     SELECT s.session_key, s.workflow_key, s.session_id, a.agent_id, s.state, s.result, s.error,
-           s.initial_payload, s.created_at, s.updated_at, s.ended_at
+           s.initial_payload, s.traceparent, s.created_at, s.updated_at, s.ended_at
     FROM (SELECT session_key FROM sessions
           WHERE session_id IN (SELECT value FROM json_each(:ids))
           UNION SELECT value FROM json_each(:keys)) AS wanted

@@ -11,6 +11,7 @@ import pytest
 
 from opscore_middleware.core.clock import SECOND
 from opscore_middleware.core.runs.engine import Engine
+from opscore_middleware.core.runs.records import Claim
 from opscore_middleware.core.runs.tasks import Route, Task, attempt_id
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.server.allowed import Allowed, AllowedTransport
@@ -67,7 +68,7 @@ class Office:
     def start(self, agent: AgentServer, **changes: Any) -> Task:
         task = attempt(ready_at=NOW - 2 * SECOND, **changes)
         self.ear.open.append(task)
-        self.sendings.start(task, endpoint(agent.url), (Route.DIRECT,))
+        self.sendings.start(Claim(task, endpoint(agent.url), "w", None), (Route.DIRECT,))
         return task
 
     def _free(self) -> None:

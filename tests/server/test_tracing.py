@@ -62,6 +62,19 @@ class Spans:
         return self.ended[-1]
 
 
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Answer in a thread, until the block ends."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 @pytest.fixture
 def spans() -> Iterator[Spans]:
     spans = Spans()
@@ -205,6 +218,70 @@ async def test_an_attempt_carries_the_trace_to_its_agent(spans: Spans) -> None:
     assert "traceparent" not in untraced
 
 
+class OneThatIsFullAtFirst:
+    """An agent that has no room for the first attempt, and takes the next."""
+
+    def __init__(self) -> None:
+        self.traces: list[str | None] = []
+        agent = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                agent.traces.append(self.headers["traceparent"])
+                self.send_response(503 if len(agent.traces) == 1 else 202)
+                self.send_header("Retry-After", "0")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/task"
+
+
+@pytest.fixture
+def full_at_first() -> Iterator[OneThatIsFullAtFirst]:
+    agent = OneThatIsFullAtFirst()
+    with serving(agent.server):
+        yield agent
+
+
+@contextmanager
+def started_with(app: ASGIApp, url: str, headers: dict[str, str]) -> Iterator[TestClient]:
+    """Have an idle agent at `url`, and start a workflow for it with these headers."""
+    with TestClient(app) as client:
+        agent_id = register(client, contactEndpoint=url)
+        path = f"/v1/opscore/agent/{agent_id}"
+        assert client.post(f"{path}/state", json=report_of(agent_id)).status_code == 202
+        tasks = [{"taskId": "a", "name": "A"}]
+        body = {"workflowDefinition": {"id": "w", "name": "W", "tasks": tasks}}
+        answer = client.post(f"{path}/workflow", json=body, headers=headers)
+        assert answer.status_code == 202
+        yield client
+
+
+def test_every_attempt_is_a_part_of_the_trace_that_its_workflow_was_started_in(
+    spans: Spans, full_at_first: OneThatIsFullAtFirst
+) -> None:
+    app = create_app(Settings.resolve(database_url="sqlite:///:memory:"))
+    with started_with(spans.around(app), full_at_first.url, CARRIED):
+        wait_until(lambda: len(full_at_first.traces) == 2, message="a second attempt")
+    for carried in full_at_first.traces:
+        assert carried is not None
+        assert carried.split("-")[1] == TRACE
+
+
+def test_where_nothing_is_traced_an_attempt_carries_nothing(
+    full_at_first: OneThatIsFullAtFirst,
+) -> None:
+    app = create_app(Settings.resolve(database_url="sqlite:///:memory:"))
+    with started_with(app, full_at_first.url, CARRIED):
+        wait_until(lambda: len(full_at_first.traces) == 2, message="a second attempt")
+    assert full_at_first.traces == [None, None]
+
+
 # --- when it is on -------------------------------------------------------------------------------
 
 
@@ -312,22 +389,10 @@ class Collector:
         }
 
 
-@contextmanager
-def collecting() -> Iterator[Collector]:
-    collector = Collector()
-    thread = threading.Thread(target=collector.server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield collector
-    finally:
-        collector.server.shutdown()
-        thread.join()
-        collector.server.server_close()
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with collecting() as collector:
+    collector = Collector()
+    with serving(collector.server):
         yield collector
 
 

@@ -79,6 +79,7 @@ def runs(*tasks: Task, session_id: str = "s", **fields: Any) -> Run:
         "result": None,
         "error": None,
         "initial_payload": None,
+        "traceparent": None,
         "workflow": WORKFLOW,
         "created_at": NOW,
         "updated_at": NOW,

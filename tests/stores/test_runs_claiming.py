@@ -54,7 +54,8 @@ async def test_an_agent_that_nobody_can_reach_gets_no_task(running: Everything) 
 
 async def test_an_idle_instance_gets_the_task(running: Everything) -> None:
     await idle(running)
-    await given(running, task(route=Route.DIRECT, rerouted=True, stopped=True, attempt=2))
+    resting = task(route=Route.DIRECT, rerouted=True, stopped=True, attempt=2)
+    await given(running, resting, traceparent="00-1-2-01")
     (claim,) = await running.claim(limit=5, mark=None, now=NOW + 7)
     expected = task(
         state=TaskState.DISPATCHED,
@@ -65,7 +66,7 @@ async def test_an_idle_instance_gets_the_task(running: Everything) -> None:
         deadline_at=NOW + 7 + 30 * SECOND,
     )
     assert claim.task == expected
-    assert claim.workflow_id == "w"
+    assert (claim.workflow_id, claim.traceparent) == ("w", "00-1-2-01")
     assert await running.get_task("t") == expected
     run = await running.get_run("s")
     assert run is not None

@@ -58,8 +58,9 @@ async def listed(store: Everything, **wanted: Any) -> list[str]:
 
 
 async def test_a_run_is_kept_as_it_was_started_and_started_once(running: Everything) -> None:
-    new = runs(FULL, task("z"), task("a"), initial_payload='{"p":1}')
-    assert await given(running, *new.tasks.values(), initial_payload='{"p":1}') == new
+    said = {"initial_payload": '{"p":1}', "traceparent": "00-1-2-01"}
+    new = runs(FULL, task("z"), task("a"), **said)
+    assert await given(running, *new.tasks.values(), **said) == new
     again = await running.start_run(runs(task("other")))
     assert again == (new, False)
     kept = await running.get_run("s")

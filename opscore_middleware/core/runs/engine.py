@@ -136,12 +136,12 @@ class Engine:
         *,
         creation: Creation | None = None,
         session_id: str | None = None,
+        traceparent: str | None = None,
     ) -> WorkflowStarted:
-        """Start a workflow for an agent; an id that is given makes a repeat harmless.
-
-        Raises as `Starts.start` does, and what a `creation` may.
-        """
-        return await self._starts.start(agent_id, start, creation=creation, session_id=session_id)
+        """Start a workflow for an agent, as `Starts.start` does; raises what that raises."""
+        return await self._starts.start(
+            agent_id, start, creation=creation, session_id=session_id, traceparent=traceparent
+        )
 
     async def run_session(self, session_id: str) -> Session:
         """Return a session. Raises `SessionNotFound`."""

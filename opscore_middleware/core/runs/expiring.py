@@ -122,4 +122,4 @@ def _again(due: _Due, run: Run) -> Claim | None:
         return None
     if task.state is not TaskState.DISPATCHED or task.route is not due.route:
         return None
-    return Claim(task, due.endpoint, run.workflow.workflow_id)
+    return Claim(task, due.endpoint, run.workflow.workflow_id, run.traceparent)

@@ -42,6 +42,8 @@ class Run(NamedTuple):
     result: str | None
     error: str | None
     initial_payload: str | None
+    traceparent: str | None
+    """The trace that it was started in, as W3C spells it; None where nothing is traced."""
     workflow: StoredWorkflow
     created_at: int
     updated_at: int
@@ -81,6 +83,8 @@ class Claim(NamedTuple):
     task: Task
     endpoint: Endpoint
     workflow_id: str
+    traceparent: str | None
+    """The trace that its session was started in."""
 
 
 class Word(NamedTuple):

@@ -89,10 +89,12 @@ class Starts:
         *,
         creation: Creation | None = None,
         session_id: str | None = None,
+        traceparent: str | None = None,
     ) -> WorkflowStarted:
         """Start a workflow for an agent; an id that is given makes a repeat harmless.
 
         A definition that comes along is kept as a version of its own where it says something new.
+        Its tasks carry `traceparent` on, the trace that this is a part of.
         Raises `ValidationFailed` unless just one of id and definition is given, `WorkflowNotFound`,
         `InvalidDefinition`, `AgentNotFound`, `AgentDeregistered` or `SessionExists`.
         """
@@ -103,7 +105,11 @@ class Starts:
 
         return answer(
             await self._started(
-                agent_id, start, session_id or str(uuid.uuid4()), answering(creation, answer)
+                agent_id,
+                start,
+                session_id or str(uuid.uuid4()),
+                creation=answering(creation, answer),
+                traceparent=traceparent,
             )
         )
 
@@ -112,11 +118,17 @@ class Starts:
 
         Raises as `start` does.
         """
-        _, is_new = await self._started(agent_id, start, session_id, None)
+        _, is_new = await self._started(agent_id, start, session_id)
         return is_new
 
     async def _started(
-        self, agent_id: str, start: WorkflowStart, session_id: str, creation: Creation | None
+        self,
+        agent_id: str,
+        start: WorkflowStart,
+        session_id: str,
+        *,
+        creation: Creation | None = None,
+        traceparent: str | None = None,
     ) -> tuple[Run, bool]:
         workflow = await self._meant(agent_id, start)
         now = self._stepper.clock()
@@ -127,6 +139,7 @@ class Starts:
             session_id=session_id,
             agent_id=agent_id,
             initial_payload=None if payload is None else as_known_json(payload),
+            traceparent=traceparent,
             run_at=None if start.run_at is None else to_micros(start.run_at),
             # Ids that grow with time keep an index small and quick.
             base=f"{now:013x}{secrets.token_hex(6)}",

@@ -101,7 +101,7 @@ class Dispatcher:
             claims = await self._engine.claim(limit) if limit else ()
             for claim in claims:
                 routes = routes_of(claim.endpoint, agentkit=self._agentkit)
-                self._sendings.start(claim.task, claim.endpoint, routes)
+                self._sendings.start(claim, routes)
         self._tally.claims += len(claims)
         if not limit:
             await self._claim_now.wait()
@@ -149,7 +149,7 @@ class Dispatcher:
             routes = (
                 routes_of(claim.endpoint, agentkit=self._agentkit) if route is None else (route,)
             )
-            self._sendings.start(claim.task, claim.endpoint, routes)
+            self._sendings.start(claim, routes)
         return spread(_EXPIRE)
 
     async def _start_due(self) -> float:

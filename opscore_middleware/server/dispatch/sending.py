@@ -68,16 +68,24 @@ class Sender:
         await self._transport.aclose()
 
     async def send(
-        self, task: Task, endpoint: Endpoint, routes: Sequence[Route], *, taken: Taken
+        self,
+        task: Task,
+        endpoint: Endpoint,
+        routes: Sequence[Route],
+        *,
+        taken: Taken,
+        traceparent: str | None = None,
     ) -> Refused | None:
         """Send an attempt by the first of `routes` that works; return why where none does.
+
+        It carries on the trace that `traceparent` names.
 
         Returns when all is said: an agent may answer once it has done the work, and is listened to
         until then; whoever does not want to wait for that cancels this. An agent that answers so
         late may still refuse after `taken`.
         """
         refusals: list[Refused] = []
-        with span("send task", {"opscore.task_id": attempt_id(task)}):
+        with span("send task", {"opscore.task_id": attempt_id(task)}, parent=traceparent):
             for route in routes:
                 refusal = await self._ways[route](task, endpoint, taken)
                 if refusal is None or refusal.reached:

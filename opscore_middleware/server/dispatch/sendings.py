@@ -9,7 +9,7 @@ from typing import Final
 
 from opscore_middleware.core.clock import SECOND, Clock
 from opscore_middleware.core.runs.engine import Engine
-from opscore_middleware.core.runs.records import Endpoint
+from opscore_middleware.core.runs.records import Claim
 from opscore_middleware.core.runs.tasks import Route, Task, attempt_id
 from opscore_middleware.errors import OpsCoreError
 from opscore_middleware.server.dispatch.refusals import Refused
@@ -76,14 +76,14 @@ class Sendings:
         """How many more may be sent right now."""
         return max(self._most - self._in_hand, 0)
 
-    def start(self, task: Task, endpoint: Endpoint, routes: Sequence[Route]) -> None:
+    def start(self, claim: Claim, routes: Sequence[Route]) -> None:
         """Send an attempt in the background."""
-        sending = _Sending(task)
+        sending = _Sending(claim.task)
         self._in_hand += 1
         self._none_in_hand.clear()
         self._under_way.add(sending)
         sending.runner = asyncio.create_task(
-            self._send(sending, endpoint, routes), name=f"sending {attempt_id(task)}"
+            self._send(sending, claim, routes), name=f"sending {attempt_id(claim.task)}"
         )
 
     async def look(self) -> None:
@@ -115,11 +115,15 @@ class Sendings:
             runner.cancel()
         await asyncio.gather(*runners, return_exceptions=True)
 
-    async def _send(self, sending: _Sending, endpoint: Endpoint, routes: Sequence[Route]) -> None:
-        task = sending.task
+    async def _send(self, sending: _Sending, claim: Claim, routes: Sequence[Route]) -> None:
+        task = claim.task
         try:
             refusal = await self._sender.send(
-                task, endpoint, routes, taken=partial(self._taken, sending)
+                task,
+                claim.endpoint,
+                routes,
+                taken=partial(self._taken, sending),
+                traceparent=claim.traceparent,
             )
             if refusal is not None:
                 await self._refused(task, refusal)

@@ -25,6 +25,7 @@ from opscore_middleware.server.idempotency import IdempotencyKey, creation
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.openapi import request_body
 from opscore_middleware.server.routes.dependencies import AgentIdPath, Now, Runs
+from opscore_middleware.server.tracing import traceparent
 
 __all__ = ["router"]
 
@@ -110,7 +111,7 @@ async def start_workflow(
     """
     start = parse(_START, await request.body())
     made = await creation(request, key, _begun, clock=now)
-    started = await runs.start(agent_id, start, creation=made)
+    started = await runs.start(agent_id, start, creation=made, traceparent=traceparent())
     log.info(
         "workflow_started",
         session_id=started.session_id,
