@@ -345,6 +345,19 @@ async def test_agents_are_given_time_to_say_what_they_did_in_an_outage(bench: Be
     assert (await bench.task(session_id)).state == "ready"
 
 
+async def test_agents_are_given_time_to_say_what_they_did_in_a_short_restart(bench: Bench) -> None:
+    session_id = await bench.start(one("a"))
+    await bench.claim()
+    bench.clock.move(29)
+    bench.engine = bench.engine_anew()
+    bench.clock.move(14)
+    assert await bench.engine.expire() == []
+    assert (await bench.task(session_id)).state == "dispatched"
+    bench.clock.move(1)
+    (again,) = await bench.engine.expire()
+    assert again.task.attempt == 1
+
+
 async def test_nothing_expires_before_anybody_has_listened(bench: Bench) -> None:
     session_id = await bench.start(one("a"))
     await bench.claim()

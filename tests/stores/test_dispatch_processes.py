@@ -213,4 +213,4 @@ def test_an_ops_core_that_is_killed_again_and_again_loses_nothing(company: Compa
     assert {task.state for s in sessions for task in company.tasks(s).values()} == {
         TaskState.COMPLETED
     }
-    assert set(Counter(company.lines("ended")).values()) == {1}
+    assert set(Counter(company.lines("ended")).values()) == {1}, company.story(sessions)

@@ -42,12 +42,15 @@ class Expiry:
         self._stepper = stepper
         self._store = stepper.store
         self._agentkit = agentkit
+        self._since = stepper.clock()
 
     async def expire(self, mark: Watermark | None) -> Sequence[Claim]:
         """Do what is due, as far as somebody was listening; return what is to be sent again.
 
         An attempt that was out while nobody listened may have been begun, or be over, without
-        Ops-Core having been told: its agent is given time to say so.
+        Ops-Core having been told: its agent is given time to say so. So it is with what was out
+        before this process began: a restart may be too short for a gap in the watermark, and yet
+        agents that were turned away come back only when their back-off is over.
         """
         if mark is None:
             return ()
@@ -58,7 +61,8 @@ class Expiry:
     async def _overdue(self, mark: Watermark) -> Sequence[Claim]:
         now = self._stepper.clock()
         tasks = await self._store.due(now=now, limit=_AT_ONCE)
-        due = [await self._way(task) for task in tasks if not _is_excused(task, mark, now)]
+        since = max(mark.since, self._since)
+        due = [await self._way(task) for task in tasks if not _is_excused(task, since, now)]
         rules = self._stepper.rules
         steps = [
             Advance(
@@ -106,12 +110,12 @@ class Expiry:
         raise_first(results)
 
 
-def _is_excused(task: Task, mark: Watermark, now: int) -> bool:
+def _is_excused(task: Task, since: int, now: int) -> bool:
     return (
         task.state in OPEN
         and task.dispatched_at is not None
-        and task.dispatched_at < mark.since
-        and now < mark.since + _TO_BE_HEARD
+        and task.dispatched_at < since
+        and now < since + _TO_BE_HEARD
     )
 
 
