@@ -26,8 +26,10 @@ from opscore_middleware.core.runs.engine import Engine
 from opscore_middleware.core.runs.tasks import ENDED, TaskState
 from opscore_middleware.core.store import CountingStore
 from opscore_middleware.errors import StoreUnavailable
+from opscore_middleware.server.board import Seat
 from opscore_middleware.server.dispatch.tally import Tally
 from opscore_middleware.server.ingest import Ingest
+from opscore_middleware.server.shared_metrics import SharedMetrics
 
 __all__ = ["Metrics"]
 
@@ -36,7 +38,7 @@ _FRESH: Final = 5 * SECOND
 
 
 class Metrics:
-    """Everything that is measured of one server.
+    """Everything that is measured of one server, or of all workers where there are several.
 
     Args:
         opscore: the use cases, with what they have taken.
@@ -72,6 +74,14 @@ class Metrics:
         self._registry.register(_Server(opscore, watchers, release, lambda: self._fleet))
         self._registry.register(_Dispatched(engine, dispatched, lambda: self._tasks))
         ProcessCollector(registry=self._registry)
+        self._told = self._registry
+
+    def share(self, seat: Seat) -> SharedMetrics:
+        """Tell what all workers measure from now on; returns what shows them what this one does."""
+        shared = SharedMetrics(self._registry, seat)
+        self._told = CollectorRegistry(auto_describe=False)
+        self._told.register(shared)
+        return shared
 
     async def render(self, accept: str) -> tuple[bytes, str]:
         """Return the page and its content type, in the form that the reader prefers."""
@@ -85,7 +95,7 @@ class Metrics:
                 self._fleet = self._tasks = None
             self._counted_at = now
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        return encode(self._told), content_type
 
 
 class _Taken(Collector):

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from functools import partial
 from types import FrameType
 from typing import Final, NoReturn
@@ -18,10 +19,13 @@ from fastapi import FastAPI
 from opscore_middleware.core.store import Store
 from opscore_middleware.errors import ConfigurationError, OpsCoreError
 from opscore_middleware.server.app import create_app
+from opscore_middleware.server.board import Seat
 from opscore_middleware.server.logs import configure, get_logger
+from opscore_middleware.server.loops import Loop, running
 from opscore_middleware.server.settings import Settings
+from opscore_middleware.server.shared_metrics import SharedMetrics
 from opscore_middleware.server.tracing import tracing
-from opscore_middleware.server.workers import end_with_the_supervisor, supervise
+from opscore_middleware.server.workers import BEAT, end_with_the_supervisor, supervise
 
 __all__ = ["Server", "serve"]
 
@@ -49,7 +53,7 @@ def serve(settings: Settings) -> None:
         configure(settings.log_level, settings.log_format)
         app = create_app(settings)
         with _listener(settings.host, settings.port) as listener:
-            _run(app, listener)
+            _run(app, listener, {})
     else:
         _serve_together(settings)
 
@@ -70,17 +74,22 @@ def _serve_together(settings: Settings) -> None:
         )
     with _listener(settings.host, settings.port) as listener:
         asyncio.run(_open_and_close(store))
-        supervise(partial(_work, settings, listener), settings.workers)
+        supervise(
+            partial(_work, settings, listener),
+            settings.workers,
+            patience=settings.worker_timeout,
+        )
 
 
-def _work(settings: Settings, listener: socket.socket) -> None:
+def _work(settings: Settings, listener: socket.socket, seat: Seat) -> None:
     """Be one of several processes on one socket, in a fresh interpreter."""
     end_with_the_supervisor()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     _configure_one_of_several(settings)
     try:
-        _run(create_app(settings), listener)
+        app = create_app(settings)
+        _run(app, listener, {"life": _life(seat, app.state.metrics.share(seat))})
     except OpsCoreError as error:
         log.error("worker_failed", detail=error.message)
         sys.exit(1)
@@ -90,12 +99,23 @@ def _configure_one_of_several(settings: Settings) -> None:
     configure(settings.log_level, settings.log_format, fields={"pid": os.getpid()})
 
 
+def _life(seat: Seat, measured: SharedMetrics) -> Loop:
+    """Show the supervisor that this worker's loop goes round, and the others what it measures."""
+
+    async def step() -> float:
+        seat.beat()
+        measured.write()
+        return BEAT
+
+    return Loop(step, retry=BEAT)
+
+
 async def _open_and_close(store: Store) -> None:
     await store.open()
     await store.close()
 
 
-def _run(app: FastAPI, listener: socket.socket) -> None:
+def _run(app: FastAPI, listener: socket.socket, beside: Mapping[str, Loop]) -> None:
     with tracing() as traced:
         config = uvicorn.Config(
             traced(app),
@@ -110,7 +130,7 @@ def _run(app: FastAPI, listener: socket.socket) -> None:
             timeout_graceful_shutdown=GRACE,
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_serve(app, Server(config, app), listener))
+            runner.run(_serve(app, Server(config, app), listener, beside))
 
 
 class Server(uvicorn.Server):
@@ -144,8 +164,10 @@ class Server(uvicorn.Server):
             log.info("listening", url=_url(listener))
 
 
-async def _serve(app: FastAPI, server: uvicorn.Server, listener: socket.socket) -> None:
-    async with app.router.lifespan_context(app):
+async def _serve(
+    app: FastAPI, server: uvicorn.Server, listener: socket.socket, beside: Mapping[str, Loop]
+) -> None:
+    async with app.router.lifespan_context(app), running(beside, asyncio.sleep):
         _look_for_garbage_rarely()
         await server.serve(sockets=[listener])
 

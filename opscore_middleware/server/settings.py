@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=256)
+    worker_timeout: Span = Field(default=15.0, ge=3)
     database_url: str = Field(default="sqlite:///opscore.db", min_length=1)
     api_key: SecretStr | None = None
     api_keys_file: Path | None = None
