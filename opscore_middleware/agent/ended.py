@@ -16,11 +16,12 @@ LIMIT: Final = 1024
 class TaskEnd(NamedTuple):
     """What is told of the end of a task, where what worked on it says so itself.
 
-    `status` is one of HTTP's, 0 for none: 4xx says that there is no use in trying again. `error`
-    says why it failed where that is no failure of the agent. `retry_after` is in seconds.
+    An attempt that was interrupted came to no end, yet nobody here works on it any more. `status`
+    is one of HTTP's, 0 for none: 4xx says that there is no use in trying again. `error` says why it
+    failed where that is no failure of the agent. `retry_after` is in seconds.
     """
 
-    state: Literal["completed", "failed"]
+    state: Literal["completed", "failed", "interrupted"]
     status: int = 0
     result: TaskResult | None = None
     error: dict[str, Any] | None = None
@@ -47,10 +48,12 @@ class EndedTasks:
         self._ids: set[str] = set()
         self._order: deque[str] = deque()
 
-    def ends(self, task_id: str) -> bool:
-        """Remember that an attempt has ended; False where it had ended before."""
+    def ends(self, task_id: str, *, for_good: bool = True) -> bool:
+        """Remember that an attempt has ended, if for good; False where it had ended before."""
         if task_id in self._ids:
             return False
+        if not for_good:
+            return True
         self._ids.add(task_id)
         self._order.append(task_id)
         if len(self._order) > LIMIT:

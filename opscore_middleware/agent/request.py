@@ -210,7 +210,7 @@ class WatchedRequest(Origin):
         if failed:
             self._fail(describe_exception(exception, scope), self._failed_end())
         else:
-            self._end(None)
+            self._end(self._interrupted_end())
 
     def returned(self, scope: Scope) -> bool:
         """Close it after the app has returned; False where `stopped_short` must."""
@@ -245,7 +245,7 @@ class WatchedRequest(Origin):
         if not self.finished:
             if status and not self.gone:
                 return False
-            self._end(None)
+            self._end(self._interrupted_end())
             return True
         if status == ACCEPTED:
             self._end(None)
@@ -264,10 +264,15 @@ class WatchedRequest(Origin):
             body = scanner.body()
         return TaskEnd("completed", result=TaskResult(body) if body else None)
 
+    def _interrupted_end(self) -> TaskEnd | None:
+        """Say that nothing more will be said of its task, unless that was acknowledged before."""
+        acknowledged = self.finished and self.status == ACCEPTED
+        return None if acknowledged else TaskEnd("interrupted")
+
     async def stopped_short(self, scope: Scope, receive: Receive) -> None:
         """Close it where the response was not finished: the client has left, or the app failed."""
         if await client_has_left(receive):
-            self._end(None)
+            self._end(self._interrupted_end())
         else:
             self._fail(describe_unfinished(scope), self._failed_end())
 
@@ -318,7 +323,7 @@ class WatchedRequest(Origin):
         if task is None or end is None:
             return None
         self.task = None
-        if not self.runtime.ended_tasks.ends(task.task_id):
+        if not self.runtime.ended_tasks.ends(task.task_id, for_good=end.state != "interrupted"):
             return None
         if end.result is not None:
             self.runtime.outbox.make_room(end.result)

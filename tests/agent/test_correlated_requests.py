@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from starlette.requests import ClientDisconnect
 
 from opscore_middleware import track
 from tests.agent.exchange import JSON, Exchange, doing, reported
@@ -135,15 +136,19 @@ async def test_a_failure_before_the_body_is_read_names_the_task_of_the_headers(
     assert reports[1]["details"]["opscore_task_state"] == "failed"
 
 
-async def test_cancellation_ends_no_task(ops_core: ScriptedOpsCore) -> None:
+async def test_a_cancelled_request_says_that_nobody_works_on_its_task_any_more(
+    ops_core: ScriptedOpsCore,
+) -> None:
     agent = doing(anyio.sleep_forever, ops_core)
     with anyio.move_on_after(0.05):
         await carrying().run(agent)
     reports = await reported(ops_core, "active", "idle")
-    assert reports[1]["details"] == {}
+    assert reports[1]["details"] == ended("interrupted")
 
 
-async def test_a_client_that_leaves_in_the_middle_ends_no_task(ops_core: ScriptedOpsCore) -> None:
+async def test_a_task_whose_client_left_in_the_middle_is_told_to_be_interrupted(
+    ops_core: ScriptedOpsCore,
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -152,7 +157,27 @@ async def test_a_client_that_leaves_in_the_middle_ends_no_task(ops_core: Scripte
     agent = watched(app, ops_core)
     await carrying(leaves=True).run(agent)
     reports = await reported(ops_core, "active", "idle")
-    assert reports[1]["details"] == {}
+    assert reports[1]["details"] == ended("interrupted")
+
+
+async def test_an_attempt_that_was_interrupted_may_come_again_and_be_completed(
+    ops_core: ScriptedOpsCore,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["path"] == "/left":
+            raise ClientDisconnect
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    agent = watched(app, ops_core)
+    with pytest.raises(ClientDisconnect):
+        await carrying(path="/left", leaves=True).run(agent)
+    await reported(ops_core, "active", "idle")
+    await carrying().run(agent)
+    reports = await reported(ops_core, "active", "idle", "active", "idle")
+    assert reports[1]["details"]["opscore_task_state"] == "interrupted"
+    assert reports[3]["details"] == ended("completed")
 
 
 async def test_an_app_that_goes_on_without_its_client_completes_the_task(

@@ -48,6 +48,7 @@ class Play:
             agent_id="own",
             initial_payload=None if initial_payload is None else json.dumps(initial_payload),
             run_at=run_at,
+            traceparent=None,
             base="t",
             now=NOW,
         )

@@ -56,6 +56,13 @@ def test_a_failure_says_why() -> None:
     assert play.error("a") == error
 
 
+def test_an_attempt_that_was_interrupted_is_followed_by_another() -> None:
+    play, task = given()
+    after = play.say(task, "idle", sequence=2, opscore_task_state="interrupted")
+    assert (after.state, after.spent, after.stopped) == ("ready", 1, False)
+    assert play.error("a")["type"] == "RequestInterrupted"
+
+
 @pytest.mark.parametrize(
     ("status", "state", "spent"),
     [

@@ -24,6 +24,11 @@ from opscore_middleware.core.states import AgentState
 __all__ = ["Said", "heard", "inferred", "said_of"]
 
 _MARK: Final = "opscore_task_id"
+_INTERRUPTED: Final = {
+    "type": "RequestInterrupted",
+    "message": "The request that brought the task ended before it was answered: its client had "
+    "left, or the agent cancelled it.",
+}
 _NOTHING_SAID: Final = {"type": "AgentError", "message": "The agent reported an error."}
 
 
@@ -63,6 +68,8 @@ def heard(run: Run, *, rules: Rules, word: Word, said: Said, now: int) -> Run:
     draft = Draft(run, rules, now)
     if told == "failed" or (told != "completed" and is_error and (has_result or _is_raw(word))):
         _failed(draft, _at_home(draft, task, word), said.details)
+    elif told == "interrupted":
+        fail(draft, _at_home(draft, task, word), dict(_INTERRUPTED))
     elif told == "completed" or has_result:
         result = as_known_json(said.details.get("opscore_task_result"))
         complete(draft, _at_home(draft, task, word), result if has_result else None)
