@@ -9,6 +9,7 @@ from opscore_middleware.core import cursors
 from opscore_middleware.core.clock import Clock, system_clock
 from opscore_middleware.core.doubt import Doubt, consider, trusted
 from opscore_middleware.core.fleet import Fleet, fleet_from
+from opscore_middleware.core.headcounts import Headcounts
 from opscore_middleware.core.lifecycle import (
     agent_from_record,
     check_extra_states,
@@ -68,6 +69,7 @@ class OpsCore(Sessions):
         self._ticked_at: int | None = None
         self.doubt: Doubt | None = None
         self.tally = Tally()
+        self._headcounts = Headcounts(store, clock)
 
     async def tick(self) -> None:
         """Note that Ops-Core is listening; to be called each second while it is.
@@ -232,8 +234,8 @@ class OpsCore(Sessions):
         return state_from_record(await self._record(agent_id), self._mark)
 
     async def fleet(self) -> Fleet:
-        """Return all agents at a glance."""
-        headcount = await self.store.headcount(mark=self._mark or NEVER)
+        """Return all agents at a glance; of a large fleet, one of a moment ago."""
+        headcount = await self._headcounts.take(self._mark or NEVER)
         return fleet_from(
             headcount,
             reports_per_second=self.tally.reports_per_second,
