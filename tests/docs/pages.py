@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,10 +83,11 @@ class Page:
         return left_out
 
 
-def pages() -> list[Page]:
-    """Return README and every other page of ours."""
+@cache
+def pages() -> tuple[Page, ...]:
+    """Return README and every other page of ours, read once."""
     found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
-    return [Page(path) for path in sorted(found)]
+    return tuple(Page(path) for path in sorted(found))
 
 
 def _reason(before: Token | None) -> str | None:

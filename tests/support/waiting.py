@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 TIMEOUT = 10.0
 """How long an outcome may take before the test fails, in seconds."""
-_PAUSE = 0.005
+_SHORTEST, _LONGEST, _SHARE = 0.002, 0.05, 0.1
+"""The pauses between two looks: so many seconds, or a share of the time waited so far. To look
+often at what takes long would take the processor from what is waited for.
+"""
 
 
 def wait_until(
@@ -25,11 +28,12 @@ def wait_until(
 
     Raises `AssertionError` with `message` and the last answer once `timeout` seconds are over.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while not (answer := predicate()):
-        if time.monotonic() >= deadline:
+        waited = time.monotonic() - began
+        if waited >= timeout:
             raise AssertionError(_overdue(message, timeout, answer))
-        time.sleep(_PAUSE)
+        time.sleep(_pause(waited))
     return answer
 
 
@@ -40,17 +44,22 @@ async def wait_until_async(
     message: str = "the condition",
 ) -> T:
     """Do the same on asyncio or trio, without holding up the loop; `predicate` may be async."""
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while not (answer := await _ask(predicate)):
-        if time.monotonic() >= deadline:
+        waited = time.monotonic() - began
+        if waited >= timeout:
             raise AssertionError(_overdue(message, timeout, answer))
-        await anyio.sleep(_PAUSE)
+        await anyio.sleep(_pause(waited))
     return answer
 
 
 async def _ask(predicate: Callable[[], T | Awaitable[T]]) -> T:
     answer = predicate()
     return await answer if inspect.isawaitable(answer) else answer
+
+
+def _pause(waited: float) -> float:
+    return min(max(_SHORTEST, _SHARE * waited), _LONGEST)
 
 
 def _overdue(message: str, timeout: float, answer: object) -> str:
