@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 
 import pytest
 
@@ -202,3 +203,28 @@ async def test_a_history_goes_on_where_the_last_page_ended(store: Store, order: 
     while page := await store.history("a", order=order, after=read[-1] if read else None, limit=3):
         read += [t.event_id for t in page]
     assert read == expected
+
+
+async def test_pages_are_whole_whether_few_are_wanted_or_many(store: Store) -> None:
+    agents = {
+        f"{number:02}": (
+            "error" if number % 15 == 5 else "active",
+            ["often", "seldom"] if number % 12 == 5 else ["often"],
+        )
+        for number in range(60)
+    }
+    await asyncio.gather(*(add(store, a, capabilities=able) for a, (_, able) in agents.items()))
+    await store.apply_reports([said(state, agent_id=a) for a, (state, _) in agents.items()])
+    for state, capability in product(
+        [None, "active", "error", "draining"], [None, "often", "seldom", "never"]
+    ):
+        found: list[tuple[str, str]] = []
+        while page := await names(
+            store, state=state, capability=capability, limit=7, after=found[-1] if found else None
+        ):
+            found += page
+        assert found == [
+            (agent_id, agent_id)
+            for agent_id, (told, able) in agents.items()
+            if state in (None, told) and capability in (None, *able)
+        ]
