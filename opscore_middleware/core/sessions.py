@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import Field, model_validator
 
 from opscore_middleware.core.models import AgentId, Name, Query, Utc, Wire
+from opscore_middleware.core.written import Written
 from opscore_middleware.errors import Conflict, SessionEnded
 
 __all__ = [
@@ -41,7 +42,7 @@ TERMINAL: Final = frozenset({SessionState.COMPLETED, SessionState.FAILED, Sessio
 _DECIDED_BY_TASKS: Final = frozenset({"state", "result", "error"})
 
 
-class SessionStart(Wire):
+class SessionStart(Written):
     """What a session is started with. An id that is given makes a repeated start harmless."""
 
     agent_id: AgentId
@@ -50,7 +51,7 @@ class SessionStart(Wire):
     metadata: dict[str, Any] | None = None
 
 
-class SessionChange(Wire):
+class SessionChange(Written):
     """What is new about a session; what is left out stays as it is."""
 
     state: SessionState | None = None

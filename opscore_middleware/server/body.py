@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.types import Message, Receive
 
 from opscore_middleware.errors import BodyTooLarge, ValidationFailed
+from opscore_middleware.server.spelling import advice
 
 __all__ = ["Disconnected", "parse", "read", "replay"]
 
@@ -66,9 +68,15 @@ def parse(adapter: TypeAdapter[T], body: bytes) -> T:
         return adapter.validate_json(body)
     except ValidationError as error:
         faults = error.errors(include_url=False)
-        raise ValidationFailed(
-            [{**fault, "loc": ("body", *fault["loc"])} for fault in faults]
-        ) from None
+        raise ValidationFailed([_in_body(adapter, fault) for fault in faults]) from None
+
+
+def _in_body(adapter: TypeAdapter[Any], fault: ErrorDetails) -> dict[str, Any]:
+    where = {**fault, "loc": ("body", *fault["loc"])}
+    if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+        known = adapter.json_schema()["properties"]
+        where |= {"type": "unknown_name", "msg": advice(str(fault["loc"][0]), known)}
+    return where
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -14,6 +14,7 @@ from opscore_middleware.core.models import Name, Query, Utc, Wire
 from opscore_middleware.core.runs.records import Run, StoredWorkflow
 from opscore_middleware.core.runs.tasks import Route, Task, TaskState
 from opscore_middleware.core.sessions import Session
+from opscore_middleware.core.written import Written
 
 __all__ = [
     "Replayed",
@@ -132,14 +133,14 @@ class TaskQuery(Query):
     cursor: str | None = None
 
 
-class TaskResult(Wire):
+class TaskResult(Written):
     """How an attempt ended: with a result, or with an error that says why it failed."""
 
     result: Any = None
     error: dict[str, Any] | None = None
 
 
-class TaskProgress(Wire):
+class TaskProgress(Written):
     """How far an attempt is, from 0 to 1, and in words."""
 
     progress: float = Field(ge=0, le=1, allow_inf_nan=False)

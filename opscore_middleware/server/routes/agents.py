@@ -28,14 +28,16 @@ from opscore_middleware.server.routes.dependencies import (
     AgentNames,
     Asking,
     Core,
+    KnownParameters,
     Now,
     Watching,
 )
+from opscore_middleware.server.spelling import refuse_misspelled
 
 __all__ = ["router"]
 
 log = get_logger(__name__)
-router = APIRouter(prefix="/v1/opscore", tags=["agents"])
+router = APIRouter(prefix="/v1/opscore", tags=["agents"], dependencies=[KnownParameters])
 
 _REGISTRATION: Final = TypeAdapter(Registration)
 
@@ -60,7 +62,9 @@ async def register_agent(
     key: IdempotencyKey = None,
 ) -> Agent:
     """Make an agent known without AgentKit. The same name gets the same id again."""
-    registration = parse(_REGISTRATION, await request.body())
+    body = await request.body()
+    refuse_misspelled(Registration, body)
+    registration = parse(_REGISTRATION, body)
     asking.require_agent(registration.agent_name)
     if registration.agent_id is not None and asking.scope.names is not None:
         # An id that is given wins over the name: it must not be another agent's.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Path, Request
 
 from opscore_middleware.core.clock import Clock
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.core.runs.engine import Engine
+from opscore_middleware.errors import ValidationFailed
 from opscore_middleware.server.access import Access, Names
 from opscore_middleware.server.gate import ACCESS
+from opscore_middleware.server.spelling import advice
 from opscore_middleware.server.watch import Hub
 
 __all__ = [
@@ -18,11 +20,15 @@ __all__ = [
     "AgentNames",
     "Asking",
     "Core",
+    "KnownParameters",
     "Now",
     "Runs",
     "SessionIdPath",
     "Watching",
 ]
+
+_AGENTKITS: Final = "/v1/opscore/agent/"
+"""The paths that AgentKit's clients know, who may say more than is known here."""
 
 
 async def _opscore(request: Request) -> OpsCore:
@@ -77,6 +83,25 @@ async def _hub(request: Request) -> Hub:
 
 Watching = Annotated[Hub, Depends(_hub)]
 """What hands out events as they come."""
+
+
+async def _known_parameters(request: Request) -> None:
+    path, method = request.scope["route"].path, request.method.lower()
+    if path.startswith(_AGENTKITS):
+        return
+    operation = request.app.openapi()["paths"][path][method]
+    known = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
+    faults = [
+        {"type": "unknown_name", "loc": ("query", name), "msg": advice(name, known), "input": value}
+        for name, value in request.query_params.items()
+        if name not in known
+    ]
+    if faults:
+        raise ValidationFailed(faults)
+
+
+KnownParameters: Final = Depends(_known_parameters)
+"""Refuses a query with a name that the document of the API does not list for the route."""
 
 AgentIdPath = Annotated[str, Path(alias="agentId", min_length=1, max_length=200)]
 """The agent that the path names."""

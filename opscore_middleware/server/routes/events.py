@@ -8,12 +8,12 @@ from fastapi import APIRouter, Header, Query, Request
 
 from opscore_middleware.core.watch import EventId, Wanted, WatchQuery
 from opscore_middleware.server.errors import responses
-from opscore_middleware.server.routes.dependencies import Watching
+from opscore_middleware.server.routes.dependencies import KnownParameters, Watching
 from opscore_middleware.server.stream import EventStream
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/opscore", tags=["events"])
+router = APIRouter(prefix="/v1/opscore", tags=["events"], dependencies=[KnownParameters])
 
 _EXAMPLE: Final = (
     "retry: 1000\nid: 41\n\n"

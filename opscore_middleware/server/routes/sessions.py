@@ -18,12 +18,18 @@ from opscore_middleware.server.errors import INVALID, responses
 from opscore_middleware.server.idempotency import IdempotencyKey, creation
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.openapi import request_body
-from opscore_middleware.server.routes.dependencies import Core, Now, Runs, SessionIdPath
+from opscore_middleware.server.routes.dependencies import (
+    Core,
+    KnownParameters,
+    Now,
+    Runs,
+    SessionIdPath,
+)
 
 __all__ = ["router"]
 
 log = get_logger(__name__)
-router = APIRouter(prefix="/v1/opscore", tags=["sessions"])
+router = APIRouter(prefix="/v1/opscore", tags=["sessions"], dependencies=[KnownParameters])
 
 _START: Final = TypeAdapter(SessionStart)
 _CHANGE: Final = TypeAdapter(SessionChange)

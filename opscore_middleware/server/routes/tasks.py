@@ -23,12 +23,12 @@ from opscore_middleware.server.body import parse
 from opscore_middleware.server.errors import responses
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.openapi import request_body
-from opscore_middleware.server.routes.dependencies import AgentNames, Asking, Runs
+from opscore_middleware.server.routes.dependencies import AgentNames, Asking, KnownParameters, Runs
 
 __all__ = ["router"]
 
 log = get_logger(__name__)
-router = APIRouter(prefix="/v1/opscore/tasks", tags=["tasks"])
+router = APIRouter(prefix="/v1/opscore/tasks", tags=["tasks"], dependencies=[KnownParameters])
 
 _RESULT: Final = TypeAdapter(TaskResult)
 _PROGRESS: Final = TypeAdapter(TaskProgress)
@@ -43,7 +43,7 @@ async def list_tasks(query: Annotated[TaskQuery, Query()], runs: Runs) -> Page[T
     return await runs.tasks(query)
 
 
-@router.post("/dead/replay", responses=responses())
+@router.post("/dead/replay", responses=responses(422))
 async def replay_dead(runs: Runs) -> Replayed:
     """Try all tasks again that failed for good."""
     replayed = await runs.replay_dead()

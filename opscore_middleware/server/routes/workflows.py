@@ -24,13 +24,14 @@ from opscore_middleware.server.errors import INVALID, responses
 from opscore_middleware.server.idempotency import IdempotencyKey, creation
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.openapi import request_body
-from opscore_middleware.server.routes.dependencies import AgentIdPath, Now, Runs
+from opscore_middleware.server.routes.dependencies import AgentIdPath, KnownParameters, Now, Runs
+from opscore_middleware.server.spelling import refuse_misspelled
 from opscore_middleware.server.tracing import traceparent
 
 __all__ = ["router"]
 
 log = get_logger(__name__)
-router = APIRouter(prefix="/v1/opscore", tags=["workflows"])
+router = APIRouter(prefix="/v1/opscore", tags=["workflows"], dependencies=[KnownParameters])
 
 _START: Final = TypeAdapter(WorkflowStart)
 _DEFINITION: Final[dict[str, Any]] = request_body(WorkflowDefinition)
@@ -82,7 +83,7 @@ async def list_workflows(
     return await runs.workflows(query)
 
 
-@router.get("/workflows/schema", responses=responses())
+@router.get("/workflows/schema", responses=responses(422))
 async def workflow_schema() -> dict[str, Any]:
     """Return the JSON Schema of a definition, for editors."""
     return json_schema()
@@ -109,7 +110,9 @@ async def start_workflow(
 
     Its tasks go to that agent where it has the capability, else to any that has.
     """
-    start = parse(_START, await request.body())
+    body = await request.body()
+    refuse_misspelled(WorkflowStart, body)
+    start = parse(_START, body)
     made = await creation(request, key, _begun, clock=now)
     started = await runs.start(agent_id, start, creation=made, traceparent=traceparent())
     log.info(
