@@ -6,7 +6,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from opscore_middleware.agent.delivery import (
@@ -18,19 +17,17 @@ from opscore_middleware.agent.delivery import (
     judge,
     retry_after,
 )
-from opscore_middleware.agent.link import Link, Unreachable
+from opscore_middleware.agent.link import Busy, Link, Unreachable
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.progress import ProgressBoard
-from opscore_middleware.agent.registrar import Busy, Registrar, locked_out
+from opscore_middleware.agent.registrar import Registrar, locked_out
 from opscore_middleware.agent.results import DROPPED, RESULT, Results
 from opscore_middleware.agent.tracker import Tracker, View
 from opscore_middleware.core.jitter import between
-from opscore_middleware.core.models import Heartbeat, StateReport
-from opscore_middleware.core.runs.views import TaskProgress
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.errors import RemoteError
-from opscore_middleware.protocol import calls
+from opscore_middleware.protocol import reporting
 
 __all__ = ["Courier"]
 
@@ -139,9 +136,8 @@ class Courier:
         progress = self._progress.take()
         if progress is None or self._monotonic() < self._progress_from:
             return 0.0
-        told = TaskProgress.model_construct(progress=progress.progress, message=progress.message)
         try:
-            answer = self._link.send(calls.progress_task(progress.task_id, told))
+            answer = self._link.send(reporting.progress_task(*progress))
         except Unreachable as failure:
             self._progress.put_back(progress)
             return self._later(failure.url, str(failure), None)
@@ -172,9 +168,11 @@ class Courier:
     def _report(self, agent_id: str) -> float:
         single = self._monotonic() < self._singles_until or self._most == 1
         sending = [self._hand[i] for i in range(1 if single else min(self._most, len(self._hand)))]
-        reports = [_as_report(agent_id, entry) for entry in sending]
+        reports = _as_reports(agent_id, sending)
         answer = self._link.send(
-            calls.report_state(reports[0]) if single else calls.report_states(agent_id, reports)
+            reporting.report_state(reports[0])
+            if single
+            else reporting.report_states(agent_id, reports)
         )
         match judge(answer, batch=not single):
             case Verdict.DELIVERED:
@@ -259,16 +257,7 @@ class Courier:
         return max(0.0, self._beat_at - now)
 
     def _send_beat(self, agent_id: str, tracker: Tracker, view: View) -> None:
-        beat = Heartbeat.model_construct(
-            instance_id=view.instance.instance_id,
-            started_at=datetime.fromtimestamp(view.instance.started_at, UTC),
-            state=view.state.value,
-            sequence=view.sequence,
-            interval_seconds=self._interval,
-            loop_lag_seconds=self._lag(),
-            in_flight=view.in_flight,
-        )
-        call = calls.heartbeat(agent_id, beat)
+        call = reporting.heartbeat(agent_id, self._heartbeat(view))
         try:
             answer = self._link.send(call)
         except Unreachable as failure:
@@ -294,6 +283,18 @@ class Courier:
         self._cancel(said.cancel)
         if said.last_sequence < view.sequence:
             tracker.restate()
+
+    def _heartbeat(self, view: View) -> dict[str, Any]:
+        beat: dict[str, Any] = {
+            "instanceId": view.instance.instance_id,
+            "startedAt": reporting.moment(view.instance.started_at),
+            "state": view.state.value,
+            "sequence": view.sequence,
+            "intervalSeconds": self._interval,
+            "inFlight": view.in_flight,
+        }
+        lag = self._lag()
+        return beat if lag is None else {**beat, "loopLagSeconds": lag}
 
     # --- trouble, told once ----------------------------------------------------------------------
 
@@ -342,16 +343,24 @@ def _barer(entry: Entry) -> Entry | None:
     return entry._replace(details=kept if kept != details else None)
 
 
-def _as_report(agent_id: str, entry: Entry) -> StateReport:
-    # Built by us from checked parts: validating it again would cost the host processor time.
-    return StateReport.model_construct(
-        agent_id=agent_id,
-        timestamp=datetime.fromtimestamp(entry.at, UTC),
-        state=entry.state.value,
-        details=entry.details or {},
-        instance_id=entry.instance.instance_id,
-        started_at=datetime.fromtimestamp(entry.instance.started_at, UTC),
-        sequence=entry.sequence,
-        coalesced=entry.coalesced,
-        errors=entry.errors,
-    )
+def _as_reports(agent_id: str, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    instance = entries[0].instance
+    started_at = reporting.moment(instance.started_at)
+    reports = []
+    for entry in entries:
+        if entry.instance is not instance:
+            instance = entry.instance
+            started_at = reporting.moment(instance.started_at)
+        report = reporting.state_report(
+            agent_id,
+            at=entry.at,
+            state=entry.state.value,
+            details=entry.details or {},
+            instance_id=instance.instance_id,
+            started_at=started_at,
+            sequence=entry.sequence,
+            coalesced=entry.coalesced,
+            errors=entry.errors,
+        )
+        reports.append(report)
+    return reports

@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from opscore_middleware.agent.settings import Settings
-from opscore_middleware.core.models import Registration
 
 __all__ = ["Named", "find_name", "registration"]
 
@@ -46,16 +45,17 @@ def find_name(
 
 def registration(
     settings: Settings, name: str, agent_id: str | None, instance_id: str | None
-) -> Registration:
+) -> dict[str, Any]:
     """Return what this agent registers with; an instance is named only with its endpoint."""
-    return Registration(
-        agent_id=agent_id,
-        agent_name=name,
-        version=settings.agent_version,
-        capabilities=list(settings.capabilities),
-        contact_endpoint=settings.contact_endpoint,
-        instance_id=instance_id if settings.contact_endpoint else None,
-    )
+    given = {
+        "agentId": agent_id,
+        "agentName": name,
+        "version": settings.agent_version or None,
+        "capabilities": settings.capabilities or None,
+        "contactEndpoint": settings.contact_endpoint,
+        "instanceId": instance_id if settings.contact_endpoint else None,
+    }
+    return {field: value for field, value in given.items() if value is not None}
 
 
 def _main_name(argv: Sequence[str], main: ModuleType | None) -> str:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-import time
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
 import httpx
 
+from opscore_middleware.agent.carrier import Carrier
 from opscore_middleware.agent.delivery import Answer
-from opscore_middleware.protocol.calls import Call
+from opscore_middleware.agent.wire import Wire
+from opscore_middleware.protocol.call import Call
 
-__all__ = ["Link", "Unreachable"]
+__all__ = ["Busy", "Link", "Unreachable"]
 
-_LONGEST = 10.0
-# Within it, httpx takes its timeouts one by one.
-_TIMEOUT = {"connect": 3.0, "read": 5.0, "write": 5.0, "pool": 5.0}
-_MAX_ANSWER = 1 << 20
+_LONGEST: Final = 10.0
 
 
 class Unreachable(Exception):
@@ -31,17 +27,28 @@ class Unreachable(Exception):
         self.url = url
 
 
+class Busy(Exception):
+    """A server, at `url`, cannot serve a call now; `answer` is what it said."""
+
+    def __init__(self, answer: Answer, url: str) -> None:
+        super().__init__(f"status {answer.status}")
+        self.answer = answer
+        self.url = url
+
+
+class _Way(Protocol):
+    def send(self, call: Call[Any]) -> Answer: ...
+
+    def close(self) -> None: ...
+
+
 class Link:
     """Sends calls to one address over a kept-alive connection.
-
-    The transport is used without an `httpx.Client` around it: a client would log each address at
-    INFO in the host's logs, follow redirects with our key, and cost twice the time.
 
     Args:
         api_url: the server's address, as `protocol.address.base_url` returns it.
         api_key: sent as a bearer token.
-        transport: makes another transport than our own, for proxies and tests; until its answer
-            begins, the waits are the transport's own.
+        transport: makes what calls go over instead of our own connection, for proxies and tests.
         longest: seconds that a call may take, whatever little comes meanwhile.
     """
 
@@ -54,82 +61,51 @@ class Link:
         longest: float = _LONGEST,
     ) -> None:
         self.api_url = api_url
+        self._transport = transport
         self._longest = longest
-        self._make = transport or self._http
-        self._transport: httpx.BaseTransport | None = None
-        self._headers = {"User-Agent": "opscore-middleware", "Accept": "application/json"}
+        headers = {"User-Agent": "opscore-middleware", "Accept": "application/json"}
         if api_key is not None:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._headers: Mapping[str, str] = headers
+        self._way: _Way | None = None
 
     def __repr__(self) -> str:
         return f"Link({self.api_url!r})"
 
     def send(self, call: Call[Any]) -> Answer:
         """Send a call and wait for its answer. Raises `Unreachable` when there is none."""
-        deadline = time.monotonic() + self._longest
         try:
-            if self._transport is None:
-                self._transport = self._make()
-            request = httpx.Request(
-                call.method,
-                self.api_url + call.path,
-                headers={**self._headers, **call.headers},
-                content=call.body,
-                extensions={"timeout": _TIMEOUT},
-            )
-            with _untraced():
-                response = self._transport.handle_request(request)
-                try:
-                    body = _read(response, deadline)
-                finally:
-                    response.close()
+            if self._way is None:
+                self._way = self._open()
+            return self._way.send(call)
         except Exception as failure:
             # Any failure: what a transport of the host's raises must not end the reporter.
             self.close()
             raise Unreachable(type(failure).__name__, self.api_url) from None
-        return Answer(response.status_code, dict(response.headers), body)
+
+    def ask(self, call: Call[Any]) -> Answer:
+        """Send a call that another time may answer. Raises `Busy` too, where now is none."""
+        answer = self.send(call)
+        if answer.status in {408, 429} or answer.status >= 500:
+            raise Busy(answer, self.api_url)
+        return answer
 
     def close(self) -> None:
         """Drop the connection; the next call makes a new one."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
+        way, self._way = self._way, None
+        if way is not None:
             with contextlib.suppress(Exception):
-                transport.close()
+                way.close()
 
     def forget(self) -> None:
         """Leave the connection to the parent process, after a fork."""
-        # Dropped, not closed: its locks may be held by a thread that stayed in the parent. Closing
-        # our copy of the socket says nothing to the server; Python would warn of it.
+        # Dropped, not closed: a transport's locks may be held by a thread that stayed in the
+        # parent. Closing our copy of the socket says nothing to the server; Python would warn.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
-            self._transport = None
+            self._way = None
 
-    def _http(self) -> httpx.BaseTransport:
-        # Here, in the reporter's thread, and not as the host starts: it imports httpcore, which
-        # takes as long as httpx, and which httpx puts off until here as well.
-        from opscore_middleware.agent.wire import Wire
-
-        return Wire(secure=self.api_url.startswith("https:"), longest=self._longest)
-
-
-def _untraced() -> AbstractContextManager[None]:
-    """Keep our own calls out of the host's traces and metrics, where OpenTelemetry makes them.
-
-    Each call alone, not the thread: the host's hooks run in it, too.
-    """
-    # Only an app that is instrumented has imported it; we never do.
-    utils = sys.modules.get("opentelemetry.instrumentation.utils")
-    suppress = getattr(utils, "suppress_instrumentation", contextlib.nullcontext)
-    untraced: AbstractContextManager[None] = suppress()
-    return untraced
-
-
-def _read(response: httpx.Response, deadline: float) -> bytes:
-    body = bytearray()
-    for chunk in response.iter_bytes():
-        if time.monotonic() > deadline:
-            raise httpx.ReadTimeout("the answer came too slowly")
-        body += chunk
-        if len(body) > _MAX_ANSWER:
-            break
-    return bytes(body)
+    def _open(self) -> _Way:
+        if self._transport is None:
+            return Wire(self.api_url, self._headers, longest=self._longest)
+        return Carrier(self._transport(), self.api_url, self._headers, longest=self._longest)

@@ -5,23 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, Protocol
 
 from opscore_middleware.agent.delivery import Answer, backoff
 from opscore_middleware.agent.identity import Named, registration
 from opscore_middleware.agent.link import Link
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.settings import Settings
-from opscore_middleware.agentkit import client as agentkit_calls
 from opscore_middleware.core.jitter import between
-from opscore_middleware.core.models import AgentQuery
 from opscore_middleware.errors import AgentNameTaken, RemoteError
-from opscore_middleware.protocol import calls
-from opscore_middleware.protocol.calls import Call
+from opscore_middleware.protocol.reporting import register_agent
 
-__all__ = ["Busy", "Registrar", "locked_out"]
-
-T = TypeVar("T")
+__all__ = ["AgentKit", "Registrar", "locked_out"]
 
 REGISTER_AFTER: Final = 5.0
 """Seconds for which an id may be unknown before the agent makes it known itself."""
@@ -31,13 +26,29 @@ REFUSED_FOR: Final = 60.0
 """Seconds between attempts that only a person can make succeed."""
 
 
-class Busy(Exception):
-    """A server, at `url`, cannot serve a call now; `answer` is what it said."""
+class AgentKit(Protocol):
+    """A registry to make the agent known to; see `kit.Kit`."""
 
-    def __init__(self, answer: Answer, url: str) -> None:
-        super().__init__(f"status {answer.status}")
-        self.answer = answer
-        self.url = url
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        ...
+
+    def register(self, name: str) -> str:
+        """Return a new id. Raises `AgentNameTaken` and `RemoteError`."""
+        ...
+
+    def find(self, name: str) -> str | None:
+        """Return the id that the name has already, where anybody says."""
+        ...
+
+    def close(self) -> None:
+        """Drop the connection."""
+        ...
+
+    def forget(self) -> None:
+        """Leave the connection to the parent process, after a fork."""
+        ...
 
 
 class Registrar:
@@ -49,7 +60,7 @@ class Registrar:
     Args:
         settings: who this agent is.
         opscore: the way to Ops-Core.
-        agentkit: the way to AgentKit; None where it is not configured.
+        agentkit: the registry to register with; None where none is configured.
         name: returns the agent's name.
         notices: where trouble is told.
     """
@@ -58,7 +69,7 @@ class Registrar:
         self,
         settings: Settings,
         opscore: Link,
-        agentkit: Link | None,
+        agentkit: AgentKit | None,
         name: Callable[[], Named],
         notices: Notices,
         *,
@@ -137,12 +148,12 @@ class Registrar:
 
     def _register_with_opscore(self, agent_id: str | None, instance_id: str) -> float:
         name = self._name().name
-        call = calls.register_agent(registration(self._settings, name, agent_id, instance_id))
-        answer = self._ask(self._opscore, call)
+        call = register_agent(registration(self._settings, name, agent_id, instance_id))
+        answer = self._opscore.ask(call)
         if answer.status in {401, 403}:
             return locked_out(self._opscore, answer, self._notices)
         try:
-            self.agent_id = call.result(answer.status, answer.body).agent_id
+            self.agent_id = call.result(answer.status, answer.body)
         except RemoteError as refusal:
             return self._refused("Ops-Core", refusal)
         self._ours = agent_id is None
@@ -151,12 +162,10 @@ class Registrar:
 
     # --- AgentKit --------------------------------------------------------------------------------
 
-    def _register_with_agentkit(self, agentkit: Link) -> float:
+    def _register_with_agentkit(self, agentkit: AgentKit) -> float:
         name = self._name().name
-        call = agentkit_calls.register_agent(registration(self._settings, name, None, None))
-        answer = self._ask(agentkit, call)
         try:
-            self.agent_id = call.result(answer.status, answer.body)
+            self.agent_id = agentkit.register(name)
         except AgentNameTaken:
             return self._find_by_name(agentkit, name)
         except RemoteError as refusal:
@@ -164,20 +173,10 @@ class Registrar:
         self._registered("AgentKit")
         return 0.0
 
-    def _find_by_name(self, agentkit: Link, name: str) -> float:
-        """Find the id that AgentKit made when this agent registered before its restart.
-
-        AgentKit is asked first, since it alone cannot be out of date; most versions do not list
-        their agents, and then Ops-Core, which AgentKit told of it, knows.
-        """
-        listed = self._tried(agentkit, agentkit_calls.list_agents()) or ()
-        found = [agent.agent_id for agent in listed if agent.agent_name == name]
-        if not found:
-            page = self._tried(self._opscore, calls.list_agents(AgentQuery(name=name)))
-            known = sorted(page.items, key=lambda agent: agent.registered_at) if page else []
-            found = [agent.agent_id for agent in known]
-        if found:
-            self.agent_id = found[-1]
+    def _find_by_name(self, agentkit: AgentKit, name: str) -> float:
+        found = agentkit.find(name)
+        if found is not None:
+            self.agent_id = found
             self._registered("an earlier start")
             return 0.0
         self._notices.once(
@@ -186,27 +185,13 @@ class Registrar:
             "AgentKit at %s has an agent %r already, and neither it nor Ops-Core says under which "
             "id: set OPSCORE_AGENT_ID to its id, or OPSCORE_AGENT_NAME to a name of its own. "
             "Still looking.",
-            agentkit.api_url,
+            agentkit.url,
             name,
         )
         self._attempts += 1
         return backoff(self._attempts)
 
     # --- both ------------------------------------------------------------------------------------
-
-    def _ask(self, link: Link, call: Call[Any]) -> Answer:
-        answer = link.send(call)
-        if answer.status in {408, 429} or answer.status >= 500:
-            raise Busy(answer, link.api_url)
-        return answer
-
-    def _tried(self, link: Link, call: Call[T]) -> T | None:
-        """Ask what another server need not be able to answer."""
-        try:
-            answer = self._ask(link, call)
-            return call.result(answer.status, answer.body)
-        except RemoteError:
-            return None
 
     def _registered(self, where: str) -> None:
         name, source = self._name()

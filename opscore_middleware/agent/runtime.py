@@ -23,7 +23,7 @@ from opscore_middleware.agent.link import Link
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.progress import ProgressBoard
-from opscore_middleware.agent.registrar import Registrar
+from opscore_middleware.agent.registrar import AgentKit, Registrar
 from opscore_middleware.agent.reporter import GLANCE, Reporter
 from opscore_middleware.agent.results import Results
 from opscore_middleware.agent.settings import Settings
@@ -83,8 +83,7 @@ class AgentRuntime:
         if settings.api_url is not None:
             notices = Notices()
             link = Link(settings.api_url, settings.api_key, transport)
-            # AgentKit takes no key of Ops-Core's.
-            kit = Link(settings.agentkit_url, None, transport) if settings.agentkit_url else None
+            kit = _agentkit(settings, link, transport)
             self._registrar = Registrar(settings, link, kit, lambda: self.name, notices)
             self._courier = Courier(
                 outbox,
@@ -194,6 +193,18 @@ class AgentRuntime:
         while heard:
             self.hooks.tell(Entry._make(heard.popleft()))
         return due
+
+
+def _agentkit(
+    settings: Settings, opscore: Link, transport: Callable[[], httpx.BaseTransport] | None
+) -> AgentKit | None:
+    if settings.agentkit_url is None:
+        return None
+    # Only here: it loads models, which are more than all else that an agent needs of us.
+    from opscore_middleware.agent.kit import Kit
+
+    # AgentKit takes no key of Ops-Core's.
+    return Kit(settings, Link(settings.agentkit_url, None, transport), opscore)
 
 
 class _Local:

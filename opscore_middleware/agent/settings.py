@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
-from pydantic import TypeAdapter, ValidationError
-
-from opscore_middleware.core.models import AgentId, Name, Registration
+from opscore_middleware.core.names import (
+    are_capabilities,
+    is_agent_id,
+    is_endpoint,
+    is_name,
+    is_version,
+)
 from opscore_middleware.errors import ConfigurationError
 from opscore_middleware.protocol.address import base_url
 from opscore_middleware.protocol.credentials import checked_key
@@ -93,8 +97,8 @@ class Settings:
         settings = cls(
             api_url=_address(env.pick("api_url", api_url, "OPSCORE_API_URL")),
             api_key=_key(env.pick("api_key", api_key, "OPSCORE_API_KEY")),
-            agent_id=_checked(AgentId, env.pick("agent_id", agent_id, "OPSCORE_AGENT_ID")),
-            agent_name=_checked(Name, env.pick("agent_name", agent_name, "OPSCORE_AGENT_NAME")),
+            agent_id=_checked(is_agent_id, env.pick("agent_id", agent_id, "OPSCORE_AGENT_ID")),
+            agent_name=_checked(is_name, env.pick("agent_name", agent_name, "OPSCORE_AGENT_NAME")),
             agent_version=_text(env.pick("agent_version", agent_version, "OPSCORE_AGENT_VERSION")),
             capabilities=_names(
                 env.pick("capabilities", capabilities, "OPSCORE_AGENT_CAPABILITIES")
@@ -169,25 +173,22 @@ def _key(given: _Given | None) -> str | None:
     return None if given is None else checked_key(given.value, setting=given.source)
 
 
-def _checked(kind: Any, given: _Given | None) -> str | None:
+def _checked(fits: Callable[[object], bool], given: _Given | None) -> str | None:
     if given is None:
         return None
-    try:
-        checked: str = TypeAdapter(kind).validate_python(given.value, strict=True)
-    except ValidationError:
+    if not fits(given.value):
         raise given.refuse(
             "must be a text of 1 to 200 characters without control characters "
             "(where it is an id, nor slashes, and not dots alone)."
-        ) from None
-    return checked
+        )
+    return str(given.value)
 
 
 def _text(given: _Given | None) -> str:
     if given is None:
         return ""
-    _check_registrable(
-        given, "must be a text of at most 100 characters, none a control one.", version=given.value
-    )
+    if not is_version(given.value):
+        raise given.refuse("must be a text of at most 100 characters, none a control one.")
     return str(given.value)
 
 
@@ -198,11 +199,10 @@ def _names(given: _Given | None) -> tuple[str, ...]:
     if isinstance(names, str):
         names = [part.strip() for part in names.split(",") if part.strip()]
     names = _listed(given, names)
-    _check_registrable(
-        given,
-        "must be a list of at most 200 names (in the environment: separated by commas).",
-        capabilities=names,
-    )
+    if not are_capabilities(names):
+        raise given.refuse(
+            "must be a list of at most 200 names (in the environment: separated by commas)."
+        )
     return tuple(names)
 
 
@@ -210,19 +210,13 @@ def _endpoint(given: _Given | None) -> str | None:
     if given is None:
         return None
     url = given.value
-    shown = _Given(url.rpartition("@")[2], given.source) if isinstance(url, str) else given
-    rule = "must be the http or https address that this agent takes tasks at, 2000 characters long "
-    rule += "at most."
-    _check_registrable(shown, rule, contact_endpoint=url)
+    if not is_endpoint(url):
+        shown = _Given(url.rpartition("@")[2], given.source) if isinstance(url, str) else given
+        raise shown.refuse(
+            "must be the http or https address that this agent takes tasks at, 2000 characters "
+            "long at most."
+        )
     return str(url)
-
-
-def _check_registrable(given: _Given, rule: str, **field: Any) -> None:
-    """Refuse what a registration would refuse, while somebody is looking."""
-    try:
-        Registration.model_validate({"agent_name": "any", **field}, strict=True)
-    except ValidationError:
-        raise given.refuse(rule) from None
 
 
 def _listed(given: _Given, values: Any) -> list[Any]:

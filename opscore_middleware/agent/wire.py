@@ -1,129 +1,169 @@
-"""HTTP over a socket, with a deadline for each exchange as a whole."""
+"""HTTP over a socket of our own, with a deadline for each exchange as a whole."""
 
 from __future__ import annotations
 
+import io
+import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from collections.abc import Mapping
+from http.client import HTTPResponse
+from typing import Any, Final, cast
 
-import httpcore
 import httpx
 
-__all__ = ["Wire"]
+from opscore_middleware.agent.delivery import Answer
+from opscore_middleware.protocol.call import Call
+
+__all__ = ["LONGEST_ANSWER", "Wire"]
+
+LONGEST_ANSWER: Final = 1 << 20
+"""How much of an answer is read, in bytes."""
+KEPT: Final = 5.0
+"""Seconds for which a connection is used again: as long as uvicorn keeps them by default."""
+
+# Seconds that one step may take, within the exchange.
+_CONNECTING: Final = 3.0
+_MOVING: Final = 5.0
+
+# What it looks like when a server has closed a connection that we had kept.
+_LOST: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
-class Wire(httpx.BaseTransport):
-    """Sends requests one at a time over a kept-alive connection, for one thread.
+class Wire:
+    """Sends calls one at a time over a kept-alive connection, for one thread.
 
-    httpx bounds each wait for some bytes, not all of them together: a server that says a byte now
-    and then would keep its client for ever. Here nothing is waited for beyond a deadline.
+    Written with the standard library's sockets and its reader of answers: a client and its pool
+    take four times the processor time, which is the host's, and bound each wait for some bytes but
+    not all of them together, so that a server that says a byte now and then would keep them for
+    ever. Here nothing is waited for beyond a deadline.
 
     Args:
-        secure: whether it is for https addresses, whose certificates take a moment to load.
-        longest: seconds that an exchange may take, from the connection to the answer's last byte.
+        url: the server's address, as `protocol.address.base_url` returns it.
+        headers: sent with every call.
+        longest: seconds that a call may take, from the connection to the answer's last byte.
     """
 
-    def __init__(self, *, secure: bool, longest: float) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], *, longest: float) -> None:
+        # Taken apart by httpx, which writes names of other alphabets as they travel.
+        at = httpx.URL(url)
+        self._host = at.raw_host.decode("ascii")
+        self._port = at.port or (443 if at.scheme == "https" else 80)
+        self._secure = at.scheme == "https"
+        self._path = at.raw_path.decode("ascii").rstrip("/")
+        self._context: ssl.SSLContext | None = None
         self._longest = longest
-        self._deadline = _Deadline()
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context() if secure else None,
-            max_connections=1,
-            keepalive_expiry=5.0,  # as long as uvicorn keeps them by default
-            network_backend=_Backend(self._deadline),
-        )
+        said = {"Host": at.netloc.decode("ascii"), **headers}
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in said.items())
+        self._connection: _Connection | None = None
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; its answer is to be read and closed before the next."""
-        self._deadline.at = time.monotonic() + self._longest
-        url = httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        )
-        answer = self._pool.handle_request(
-            httpcore.Request(
-                request.method,
-                url,
-                headers=request.headers.raw,
-                content=cast("httpx.SyncByteStream", request.stream),
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
+    def send(self, call: Call[Any]) -> Answer:
+        """Send a call and return its answer. Raises `OSError` and `http.client.HTTPException`."""
+        until = time.monotonic() + self._longest
+        kept = self._connection
+        if kept is not None and time.monotonic() - kept.used_at < KEPT:
+            try:
+                return self._exchange(kept, call, until)
+            except _LOST:
+                pass  # closed at the other end meanwhile; what we tell may be told twice
+        self.close()
+        self._connection = connection = self._connect(until)
+        return self._exchange(connection, call, until)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._pool.close()
+        """Drop the connection; the next call makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _exchange(self, connection: _Connection, call: Call[Any], until: float) -> Answer:
+        answer, goes_on = connection.exchange(self._request(call), call.method, until)
+        if not goes_on:
+            self.close()
+        return answer
+
+    def _request(self, call: Call[Any]) -> bytes:
+        body = call.body or b""
+        own = "".join(f"{name}: {value}\r\n" for name, value in call.headers.items())
+        length = f"Content-Length: {len(body)}\r\n" if body or call.method != "GET" else ""
+        head = f"{call.method} {self._path}{call.path} HTTP/1.1\r\n{self._headers}{own}{length}\r\n"
+        return head.encode("latin-1") + body
+
+    def _connect(self, until: float) -> _Connection:
+        address = self._host, self._port
+        plain = socket.create_connection(address, min(_CONNECTING, _left(until)))
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._secure:
+                plain.settimeout(min(_MOVING, _left(until)))
+                return _Connection(
+                    self._certificates().wrap_socket(plain, server_hostname=self._host)
+                )
+            return _Connection(plain)
+        except BaseException:
+            plain.close()
+            raise
+
+    def _certificates(self) -> ssl.SSLContext:
+        # Loaded with the first connection that needs them: that takes a moment, and a megabyte.
+        if self._context is None:
+            self._context = httpx.create_ssl_context()
+            self._context.set_alpn_protocols(["http/1.1"])
+        return self._context
 
 
-class _Body(httpx.SyncByteStream):
-    def __init__(self, answer: httpcore.Response) -> None:
-        self._answer = answer
+class _Connection:
+    """One connection, which is used until `exchange` says that it does not go on."""
 
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._answer.iter_stream()
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._until = 0.0
+        self.used_at = time.monotonic()
+
+    def exchange(self, request: bytes, method: str, until: float) -> tuple[Answer, bool]:
+        """Return the answer to a request, and whether another may follow."""
+        self._until = until
+        self._socket.settimeout(min(_MOVING, _left(until)))
+        self._socket.sendall(request)
+        # It asks for nothing but the file to read from.
+        response = HTTPResponse(cast("socket.socket", self), method=method)
+        try:
+            response.begin()
+            body = response.read(LONGEST_ANSWER)
+            goes_on = response.isclosed() and not response.will_close
+        finally:
+            response.close()
+        self.used_at = time.monotonic()
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status, headers, body), goes_on
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return what `HTTPResponse` reads the answer from."""
+        return io.BufferedReader(_Incoming(self._socket, self._until))
 
     def close(self) -> None:
-        self._answer.close()
+        """Hang up."""
+        self._socket.close()
 
 
-class _Deadline:
-    """When the exchange that goes on must be over, by the monotonic clock."""
+class _Incoming(io.RawIOBase):
+    """Reads what comes until the deadline of the exchange."""
 
-    at = 0.0
+    def __init__(self, connected: socket.socket, until: float) -> None:
+        self._socket = connected
+        self._until = until
 
-    def bound(self, timeout: float | None) -> float:
-        """Return a wait that ends with the deadline. Raises `httpcore.ReadTimeout` after it."""
-        left = self.at - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout("the exchange took too long")
-        return left if timeout is None else min(timeout, left)
+    def readable(self) -> bool:
+        return True
 
-
-class _Stream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._deadline.bound(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._deadline.bound(timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.NetworkStream:
-        bound = self._deadline.bound(timeout)
-        secured = self._stream.start_tls(ssl_context, server_hostname, bound)
-        return _Stream(secured, self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+    def readinto(self, buffer: Any) -> int:
+        self._socket.settimeout(min(_MOVING, _left(self._until)))
+        return self._socket.recv_into(buffer)
 
 
-class _Backend(httpcore.SyncBackend):
-    def __init__(self, deadline: _Deadline) -> None:
-        self._deadline = deadline
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        stream = super().connect_tcp(
-            host, port, self._deadline.bound(timeout), local_address, socket_options
-        )
-        return _Stream(stream, self._deadline)
+def _left(until: float) -> float:
+    """Return the seconds that are left. Raises `TimeoutError` where none are."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the exchange took too long")
+    return left

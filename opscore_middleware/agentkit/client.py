@@ -23,7 +23,7 @@ from opscore_middleware.errors import (
     RemoteUnavailable,
 )
 from opscore_middleware.protocol.address import base_url
-from opscore_middleware.protocol.calls import Call
+from opscore_middleware.protocol.call import Call
 
 __all__ = ["AgentKit", "AsyncAgentKit", "list_agents", "ping", "register_agent", "run_message"]
 

@@ -11,7 +11,7 @@ import httpx
 
 from opscore_middleware.errors import RemoteUnavailable
 from opscore_middleware.protocol.address import base_url
-from opscore_middleware.protocol.calls import Call
+from opscore_middleware.protocol.call import Call
 from opscore_middleware.protocol.credentials import authorization, checked_key
 
 __all__ = ["DEFAULT_URL", "TIMEOUT", "Connection"]

@@ -13,7 +13,7 @@ from opscore_middleware.core.jitter import between
 from opscore_middleware.core.watch import AgentEvent, StateQuery, WatchedState, WatchQuery
 from opscore_middleware.errors import EventsGone
 from opscore_middleware.protocol import calls, sse
-from opscore_middleware.protocol.calls import Call
+from opscore_middleware.protocol.call import Call
 
 __all__ = ["Following", "Looking"]
 

@@ -42,7 +42,7 @@ from opscore_middleware.core.runs.views import (
 from opscore_middleware.core.sessions import Session, SessionChange, SessionQuery, SessionStart
 from opscore_middleware.core.watch import AgentEvent, WatchedState, WatchQuery
 from opscore_middleware.protocol import calls
-from opscore_middleware.protocol.calls import Call
+from opscore_middleware.protocol.call import Call
 
 __all__ = ["OpsCoreClient"]
 

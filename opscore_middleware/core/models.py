@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,17 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from opscore_middleware.core.durations import Span
+from opscore_middleware.core.names import (
+    AGENT_ID,
+    ENDPOINT,
+    LONGEST_ENDPOINT,
+    LONGEST_NAME,
+    LONGEST_VERSION,
+    MOST_CAPABILITIES,
+    PLAIN,
+    STEPS,
+    VERSION,
+)
 
 __all__ = [
     "Agent",
@@ -59,13 +70,9 @@ def _in_utc(moment: datetime) -> datetime:
 Utc = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """An aware time, converted to UTC."""
 
-# No control characters: ids and names travel in paths, logs and terminals, and PostgreSQL stores
-# no NUL. Length bounds keep indexes small.
-_PLAIN = r"^[^\x00-\x1f\x7f]+$"
-
 
 def _no_step(segment: str) -> str:
-    if segment in _STEPS:
+    if segment in STEPS:
         raise ValueError(
             f"{segment!r} stands for another place in an address, and is taken out of it on the "
             "way; choose an id with more than dots in it"
@@ -73,16 +80,14 @@ def _no_step(segment: str) -> str:
     return segment
 
 
-_STEPS: Final = (".", "..")
-# An agent's id is one segment of a path.
 AgentId = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]+$"),
+    StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=AGENT_ID),
     AfterValidator(_no_step),
-    Field(json_schema_extra={"not": {"enum": list(_STEPS)}}),
+    Field(json_schema_extra={"not": {"enum": list(STEPS)}}),
 ]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PLAIN)]
-InstanceId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PLAIN)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=PLAIN)]
+InstanceId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=PLAIN)]
 _MAX_COUNT = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 
 
@@ -179,10 +184,10 @@ class Registration(Wire):
 
     agent_id: AgentId | None = None
     agent_name: Name
-    version: str = Field(default="", max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")
-    capabilities: list[Name] = Field(default_factory=list, max_length=200)
+    version: str = Field(default="", max_length=LONGEST_VERSION, pattern=VERSION)
+    capabilities: list[Name] = Field(default_factory=list, max_length=MOST_CAPABILITIES)
     contact_endpoint: str | None = Field(
-        default=None, max_length=2000, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$"
+        default=None, max_length=LONGEST_ENDPOINT, pattern=ENDPOINT
     )
     instance_id: InstanceId | None = None
     metadata: dict[str, Any] | None = None

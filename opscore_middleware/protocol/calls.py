@@ -1,17 +1,17 @@
 """Every call to Ops-Core as a value: method, path, body and how to read the answer.
 
-The sync and the async client, the reporter and the command line all send these; none of them
-builds a path of its own.
+The sync and the async client and the command line all send these; none of them builds a path of
+its own. An agent's own are in `protocol.reporting`.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
-from urllib.parse import quote, urlencode
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -46,10 +46,9 @@ from opscore_middleware.core.runs.views import (
 )
 from opscore_middleware.core.sessions import Session, SessionChange, SessionQuery, SessionStart
 from opscore_middleware.core.watch import StateQuery, WatchedState, WatchQuery
-from opscore_middleware.errors import RemoteError
+from opscore_middleware.protocol.call import JSON, PREFIX, Call, segment
 
 __all__ = [
-    "Call",
     "cancel_session",
     "cancel_task",
     "deregister_agent",
@@ -68,7 +67,6 @@ __all__ = [
     "list_tasks",
     "list_workflows",
     "next_agent_state",
-    "ops_core_refusal",
     "pause_session",
     "progress_task",
     "put_workflow",
@@ -87,61 +85,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-PREFIX = "/v1/opscore"
-
-
-def ops_core_refusal(call: Call[Any], status: int, body: bytes) -> RemoteError | None:
-    """Return what an answer of Ops-Core says went wrong, or None for a 2xx."""
-    if 200 <= status < 300:
-        return None
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        answer = None
-    detail = answer.get("detail") if isinstance(answer, dict) else None
-    code = answer.get("code") if isinstance(answer, dict) else None
-    return RemoteError(
-        f"{call.method} {call.path} answered {status}: {detail or 'no reason given'}",
-        remote_status=status,
-        remote_code=code if isinstance(code, str) else None,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
-    """One request; `decode` turns the body of a 2xx answer into its result.
-
-    `answers` holds the other statuses that are an answer too, and what each means. `refusal`
-    knows how the server words its errors, and returns None where there is none. `wait` is how long
-    the server was asked to leave it open, in seconds.
-    """
-
-    method: str
-    path: str
-    decode: Callable[[bytes], T]
-    body: bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    server: str = "Ops-Core"
-    answers: Mapping[int, T] = field(default_factory=dict)
-    refusal: Callable[[Call[Any], int, bytes], RemoteError | None] = ops_core_refusal
-    wait: float = 0.0
-
-    def result(self, status: int, body: bytes) -> T:
-        """Read an answer. Raises `RemoteError` for anything but one in the documented shape."""
-        if status in self.answers:
-            return self.answers[status]
-        refused = self.refusal(self, status, body)
-        if refused is not None:
-            raise refused
-        try:
-            return self.decode(body)
-        except ValueError:
-            raise RemoteError(
-                f"{self.method} {self.path} answered {status} with something that is not "
-                f"{self.server}'s; check the address.",
-                remote_status=status,
-                remote_code=None,
-            ) from None
 
 
 def health() -> Call[dict[str, Any]]:
@@ -151,29 +94,29 @@ def health() -> Call[dict[str, Any]]:
 
 def report_state(report: StateReport) -> Call[StateAccepted]:
     """Report one transition."""
-    path = f"{PREFIX}/agent/{_segment(report.agent_id)}/state"
+    path = f"{PREFIX}/agent/{segment(report.agent_id)}/state"
     return _post(path, _dump(report), StateAccepted)
 
 
 def report_states(agent_id: str, reports: Sequence[StateReport]) -> Call[BatchAccepted]:
     """Report up to 1,000 transitions of one agent, all or none."""
     body = _dump(Batch(reports=list(reports)))
-    return _post(f"{PREFIX}/agent/{_segment(agent_id)}/states", body, BatchAccepted)
+    return _post(f"{PREFIX}/agent/{segment(agent_id)}/states", body, BatchAccepted)
 
 
 def heartbeat(agent_id: str, beat: Heartbeat) -> Call[HeartbeatAnswer]:
     """Say that an instance lives."""
-    return _post(f"{PREFIX}/agent/{_segment(agent_id)}/heartbeat", _dump(beat), HeartbeatAnswer)
+    return _post(f"{PREFIX}/agent/{segment(agent_id)}/heartbeat", _dump(beat), HeartbeatAnswer)
 
 
 def get_agent_state(agent_id: str) -> Call[AgentStateView]:
     """Read an agent's current state."""
-    return _get(f"{PREFIX}/agent/{_segment(agent_id)}/state", AgentStateView)
+    return _get(f"{PREFIX}/agent/{segment(agent_id)}/state", AgentStateView)
 
 
 def next_agent_state(agent_id: str, query: StateQuery) -> Call[WatchedState]:
     """Read an agent's state once it has an event after the given one, or has waited enough."""
-    call = _get(f"{PREFIX}/agent/{_segment(agent_id)}/state{_query(query)}", WatchedState)
+    call = _get(f"{PREFIX}/agent/{segment(agent_id)}/state{_query(query)}", WatchedState)
     return replace(call, wait=query.wait or 0.0)
 
 
@@ -190,12 +133,12 @@ def register_agent(registration: Registration) -> Call[Agent]:
 
 def deregister_agent(agent_id: str) -> Call[None]:
     """Take an agent out on purpose; again is fine."""
-    return Call("DELETE", f"{PREFIX}/agents/{_segment(agent_id)}", _nothing)
+    return Call("DELETE", f"{PREFIX}/agents/{segment(agent_id)}", _nothing)
 
 
 def get_agent(agent_id: str) -> Call[Agent]:
     """Read one agent with its instances."""
-    return _get(f"{PREFIX}/agents/{_segment(agent_id)}", Agent)
+    return _get(f"{PREFIX}/agents/{segment(agent_id)}", Agent)
 
 
 def list_agents(query: AgentQuery | None = None) -> Call[Page[Agent]]:
@@ -205,7 +148,7 @@ def list_agents(query: AgentQuery | None = None) -> Call[Page[Agent]]:
 
 def history(agent_id: str, query: HistoryQuery | None = None) -> Call[Page[Transition]]:
     """List an agent's transitions, a page at a time."""
-    path = f"{PREFIX}/agents/{_segment(agent_id)}/history{_query(query)}"
+    path = f"{PREFIX}/agents/{segment(agent_id)}/history{_query(query)}"
     return _get(path, Page[Transition])
 
 
@@ -221,7 +164,7 @@ def start_session(start: SessionStart) -> Call[Session]:
 
 def get_session(session_id: str) -> Call[SessionView]:
     """Read one session."""
-    return _get(f"{PREFIX}/sessions/{_segment(session_id)}", SessionView)
+    return _get(f"{PREFIX}/sessions/{segment(session_id)}", SessionView)
 
 
 def list_sessions(query: SessionQuery | None = None) -> Call[Page[Session]]:
@@ -232,27 +175,27 @@ def list_sessions(query: SessionQuery | None = None) -> Call[Page[Session]]:
 def update_session(session_id: str, change: SessionChange) -> Call[Session]:
     """Change a session: what is set in `change`, None too, becomes so; the rest stays."""
     body = change.model_dump_json(by_alias=True, exclude_unset=True).encode()
-    return _send("PATCH", f"{PREFIX}/sessions/{_segment(session_id)}", body, Session)
+    return _send("PATCH", f"{PREFIX}/sessions/{segment(session_id)}", body, Session)
 
 
 def cancel_session(session_id: str) -> Call[Session]:
     """End a session and its tasks; agents that work on them are told."""
-    return _order(f"{PREFIX}/sessions/{_segment(session_id)}/cancel", Session)
+    return _order(f"{PREFIX}/sessions/{segment(session_id)}/cancel", Session)
 
 
 def pause_session(session_id: str) -> Call[Session]:
     """Give out no more tasks of a session; those that are out go on."""
-    return _order(f"{PREFIX}/sessions/{_segment(session_id)}/pause", Session)
+    return _order(f"{PREFIX}/sessions/{segment(session_id)}/pause", Session)
 
 
 def resume_session(session_id: str) -> Call[Session]:
     """Go on with a session that was paused."""
-    return _order(f"{PREFIX}/sessions/{_segment(session_id)}/resume", Session)
+    return _order(f"{PREFIX}/sessions/{segment(session_id)}/resume", Session)
 
 
 def retry_session(session_id: str) -> Call[Session]:
     """Try the tasks of a session again that failed, and what comes after them."""
-    return _order(f"{PREFIX}/sessions/{_segment(session_id)}/retry", Session)
+    return _order(f"{PREFIX}/sessions/{segment(session_id)}/retry", Session)
 
 
 def put_workflow(definition: Mapping[str, Any]) -> Call[WorkflowView]:
@@ -263,7 +206,7 @@ def put_workflow(definition: Mapping[str, Any]) -> Call[WorkflowView]:
 def get_workflow(workflow_id: str, *, version: int | None = None) -> Call[WorkflowView]:
     """Read a version of a definition, the latest unless told."""
     query = "" if version is None else f"?version={version}"
-    return _get(f"{PREFIX}/workflows/{_segment(workflow_id)}{query}", WorkflowView)
+    return _get(f"{PREFIX}/workflows/{segment(workflow_id)}{query}", WorkflowView)
 
 
 def list_workflows(query: WorkflowQuery | None = None) -> Call[Page[WorkflowView]]:
@@ -275,7 +218,7 @@ def start_workflow(
     agent_id: str, start: WorkflowStart, *, idempotency_key: str | None = None
 ) -> Call[WorkflowStarted]:
     """Start a workflow; under one key it starts once, however often it is asked for."""
-    path = f"{PREFIX}/agent/{_segment(agent_id)}/workflow"
+    path = f"{PREFIX}/agent/{segment(agent_id)}/workflow"
     call = _post(path, _dump(start), WorkflowStarted)
     if idempotency_key is None:
         return call
@@ -289,32 +232,32 @@ def list_tasks(query: TaskQuery | None = None) -> Call[Page[TaskView]]:
 
 def get_task(task_id: str) -> Call[TaskView]:
     """Read one task."""
-    return _get(f"{PREFIX}/tasks/{_segment(task_id)}", TaskView)
+    return _get(f"{PREFIX}/tasks/{segment(task_id)}", TaskView)
 
 
 def why_task(task_id: str) -> Call[Why]:
     """Ask why a task is not running, or is what it is."""
-    return _get(f"{PREFIX}/tasks/{_segment(task_id)}/why", Why)
+    return _get(f"{PREFIX}/tasks/{segment(task_id)}/why", Why)
 
 
 def cancel_task(task_id: str) -> Call[TaskView]:
     """End a task; an agent that works on it is told."""
-    return _order(f"{PREFIX}/tasks/{_segment(task_id)}/cancel", TaskView)
+    return _order(f"{PREFIX}/tasks/{segment(task_id)}/cancel", TaskView)
 
 
 def retry_task(task_id: str) -> Call[TaskView]:
     """Try a task again that failed, and what comes after it."""
-    return _order(f"{PREFIX}/tasks/{_segment(task_id)}/retry", TaskView)
+    return _order(f"{PREFIX}/tasks/{segment(task_id)}/retry", TaskView)
 
 
 def end_task(attempt_id: str, result: TaskResult) -> Call[TaskView]:
     """Say how an attempt ended."""
-    return _post(f"{PREFIX}/tasks/{_segment(attempt_id)}/result", _dump(result), TaskView)
+    return _post(f"{PREFIX}/tasks/{segment(attempt_id)}/result", _dump(result), TaskView)
 
 
 def progress_task(attempt_id: str, progress: TaskProgress) -> Call[TaskView]:
     """Say how far an attempt is."""
-    return _post(f"{PREFIX}/tasks/{_segment(attempt_id)}/progress", _dump(progress), TaskView)
+    return _post(f"{PREFIX}/tasks/{segment(attempt_id)}/progress", _dump(progress), TaskView)
 
 
 def replay_dead_tasks() -> Call[Replayed]:
@@ -349,17 +292,11 @@ def _order(path: str, model: type[T]) -> Call[T]:
 
 
 def _send(method: str, path: str, body: bytes, model: type[T]) -> Call[T]:
-    headers = {"Content-Type": "application/json"}
-    return Call(method, path, _reader(model).validate_json, body, headers)
+    return Call(method, path, _reader(model).validate_json, body, JSON)
 
 
 def _dump(model: BaseModel) -> bytes:
     return model.model_dump_json(by_alias=True, exclude_defaults=True).encode()
-
-
-def _segment(value: str) -> str:
-    # Plain dots would be taken for a step to another path, on the way or by our own HTTP client.
-    return "%2E" * len(value) if value in {".", ".."} else quote(value, safe="")
 
 
 def _query(query: BaseModel | None) -> str:

@@ -10,6 +10,7 @@ from opscore_middleware import ConfigurationError, OpsCoreMiddleware
 from opscore_middleware.agent.identity import registration
 from opscore_middleware.agent.link import Link
 from opscore_middleware.agent.settings import Settings
+from opscore_middleware.core.models import Registration
 from tests.agent.support import KEY, URL
 
 
@@ -154,7 +155,10 @@ def test_what_is_accepted_can_always_register() -> None:
         contact_endpoint="http://a/" + "b" * 1991,
         environ={},
     )
-    assert registration(settings, "n" * 200, None, "i").agent_name == "n" * 200
+    told = Registration.model_validate(registration(settings, "n" * 200, None, "i"))
+    assert told.agent_name == "n" * 200
+    assert told.capabilities == [f"c{n}" for n in range(200)]
+    assert told.instance_id == "i"
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\n{KEY}", f"{KEY}é", "  ", f"{KEY}\x00", 5])
