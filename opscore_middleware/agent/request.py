@@ -258,11 +258,15 @@ class WatchedRequest(Origin):
 
     def _completed_end(self) -> TaskEnd:
         """Take what was answered for what the task came to, where it is JSON."""
-        scanner, body = self.scanner, None
+        scanner, result = self.scanner, None
         wanted = self.task is not None and self.runtime.reports_results
         if wanted and isinstance(scanner, JsonScanner):
             body = scanner.body()
-        return TaskEnd("completed", result=TaskResult(body) if body else None)
+            result = TaskResult(body) if body else None
+            if scanner.is_too_long:
+                result = TaskResult(b"")
+                result.drop()
+        return TaskEnd("completed", result=result)
 
     def _interrupted_end(self) -> TaskEnd | None:
         """Say that nothing more will be said of its task, unless that was acknowledged before."""

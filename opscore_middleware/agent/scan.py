@@ -54,9 +54,11 @@ def scanner_for(
         kind = _kind(content_type)
     except Exception:
         return None  # not headers, whatever they are: the server will see to them
-    # Streams announce no length. What does is sent in one piece, which would be read in one go.
-    if kind is None or encoding != b"identity" or length > LIMIT:
+    if kind is None or encoding != b"identity":
         return None
+    # Streams announce no length. What does is sent in one piece, which would be read in one go.
+    if length > LIMIT:
+        return JsonScanner(size=length) if kind is JsonScanner else None
     return kind(detectors)
 
 
@@ -83,14 +85,19 @@ def _kind(content_type: bytes) -> type[JsonScanner | EventScanner] | None:
 
 
 class JsonScanner:
-    """Reads one JSON body of at most 64 KiB."""
+    """Reads one JSON body of at most 64 KiB; of one that is announced to be longer, nothing."""
 
     __slots__ = ("_chunks", "_detectors", "_size")
 
-    def __init__(self, detectors: Sequence[Detector] = ()) -> None:
+    def __init__(self, detectors: Sequence[Detector] = (), *, size: int = 0) -> None:
         self._detectors = detectors
         self._chunks: list[bytes] = []
-        self._size = 0
+        self._size = size
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the body is longer than what is read of one."""
+        return self._size > LIMIT
 
     def feed(self, chunk: bytes) -> None:
         """Take a part of the body as it is sent. Never raises."""

@@ -84,7 +84,6 @@ async def test_a_result_comes_whole_and_the_client_gets_its_bytes_as_they_were(
 @pytest.mark.parametrize(
     ("body", "headers"),
     [
-        (b'"' + b"x" * LIMIT + b'"', JSON),
         (b'{"cut": ', JSON),
         (b'{"score": NaN}', JSON),
         (b"", JSON),
@@ -93,9 +92,9 @@ async def test_a_result_comes_whole_and_the_client_gets_its_bytes_as_they_were(
         (b"\x1f\x8b\x08", [*JSON, (b"content-encoding", b"gzip")]),
         (b'data: {"a": 1}\n\n', [(b"content-type", b"text/event-stream")]),
     ],
-    ids=["large", "cut", "nan", "empty", "text", "untyped", "compressed", "events"],
+    ids=["cut", "nan", "empty", "text", "untyped", "compressed", "events"],
 )
-async def test_what_is_no_json_of_up_to_64_kib_is_no_result(
+async def test_what_is_no_json_is_no_result(
     body: bytes, headers: Any, ops_core: ScriptedOpsCore
 ) -> None:
     details = await end_of(answering(ops_core, body, headers=headers), ops_core)
@@ -106,6 +105,16 @@ async def test_what_is_just_64_kib_is_a_result(ops_core: ScriptedOpsCore) -> Non
     text = "x" * (LIMIT - 2)
     details = await end_of(answering(ops_core, json.dumps(text).encode()), ops_core)
     assert details[RESULT] == text
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_result_of_more_than_64_kib_is_told_as_dropped(
+    announced: bool, ops_core: ScriptedOpsCore
+) -> None:
+    body = b'"' + b"x" * LIMIT + b'"'
+    length = [(b"content-length", str(len(body)).encode())] if announced else []
+    details = await end_of(answering(ops_core, body, headers=[*JSON, *length]), ops_core)
+    assert details == {**TASK, "opscore_task_state": "completed", DROPPED: True}
 
 
 async def test_an_acknowledgement_is_no_result(ops_core: ScriptedOpsCore) -> None:

@@ -35,6 +35,51 @@ def test_the_report_that_ends_a_task_brings_its_result() -> None:
     assert not ended.stopped
 
 
+@pytest.mark.parametrize(
+    ("uses", "fails"),
+    [
+        ({"parameters": {"p": "{{ tasks.a.result || 'none' }}"}}, True),
+        ({"when": "tasks.a.result"}, True),
+        ({"forEach": "tasks.a.result"}, True),
+        ({"when": "tasks.a"}, True),
+        ({"parameters": {"p": "{{ tasks.a.state }}"}}, False),
+        ({}, False),
+    ],
+)
+def test_a_result_that_was_dropped_is_missed_by_who_uses_it(
+    uses: dict[str, Any], fails: bool
+) -> None:
+    play = Play(one("a"), one("b", dependsOn=["a"], **uses))
+    task = play.claim("a")
+    dropped = {"opscore_task_state": "completed", "opscore_task_result_dropped": True}
+    ended = play.say(task, "idle", sequence=2, **dropped)
+    assert (ended.state, ended.result) == ("completed", None)
+    lost = play.error("a")
+    assert lost["type"] == "ResultDropped"
+    assert "64 KiB" in lost["message"]
+    assert play.task("b").state == ("failed" if fails else "ready")
+    if fails:
+        message = play.error("b")["message"]
+        assert message.startswith("Task 'b' uses the result of 'a', which there is none of.")
+        assert lost["message"] in message
+
+
+def test_a_list_of_results_of_which_one_was_dropped_is_missed_too() -> None:
+    play = Play(
+        one("a", forEach="initialPayload.items"),
+        one("b", dependsOn=["a"], parameters={"p": "{{ tasks.a.result }}"}),
+        initial_payload={"items": [1, 2]},
+    )
+    for item, told in enumerate(
+        ({"opscore_task_result": 1}, {"opscore_task_result_dropped": True})
+    ):
+        task = play.claim("a", item)
+        play.say(task, "idle", sequence=2, opscore_task_state="completed", **told)
+    assert play.task("a").result == "[1,null]"
+    assert play.error("a")["type"] == "ResultDropped"
+    assert play.error("b")["message"].startswith("Task 'b' uses the result of 'a'")
+
+
 def test_an_end_counts_without_a_beginning() -> None:
     play, task = given()
     ended = play.say(task, "active", sequence=9, opscore_task_state="completed")

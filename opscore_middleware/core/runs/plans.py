@@ -45,6 +45,8 @@ class Node(NamedTuple):
     """As JSON where nothing has to be filled in; else None."""
     named: frozenset[str]
     """The tasks that its expressions name."""
+    results: frozenset[str]
+    """Those of them whose results they use."""
     key: str
     """Its name as JSON, for the session's result."""
 
@@ -113,6 +115,7 @@ def _node(place: int, task: TaskDefinition, order: Graph, expressions: Expressio
     holes = list(_holes(task.parameters))
     texts = [text for text in (task.when, task.for_each) if text is not None]
     texts += [hole.expression for hole in holes]
+    paths = set(_named(texts, expressions))
     return Node(
         name=name,
         place=place,
@@ -126,7 +129,8 @@ def _node(place: int, task: TaskDefinition, order: Graph, expressions: Expressio
         start_to_close=task.timeouts.start_to_close,
         schedule_to_close=task.timeouts.schedule_to_close,
         parameters=None if holes else json.dumps(task.parameters, separators=(",", ":")),
-        named=frozenset(_named(texts, expressions)),
+        named=frozenset(task_id for task_id, _ in paths),
+        results=frozenset(task_id for task_id, field in paths if field != "state"),
         key=json.dumps(name),
     )
 
@@ -142,8 +146,9 @@ def _holes(value: Any) -> Iterator[Hole]:
         yield from (part for part in split(value) if isinstance(part, Hole))
 
 
-def _named(texts: list[str], expressions: Expressions) -> Iterator[str]:
+def _named(texts: list[str], expressions: Expressions) -> Iterator[tuple[str, str | None]]:
+    """Return what expressions ask of which tasks; None where that is all there is."""
     for text in texts:
         for path in expressions.compile(text).paths:
             if len(path) > 1 and path[0] == "tasks":
-                yield path[1]
+                yield path[1], path[2] if len(path) > 2 else None

@@ -56,13 +56,20 @@ def begin(draft: Draft, task: Task, *, instance_id: str | None, inferred: bool =
     )
 
 
-def complete(draft: Draft, task: Task, result: str | None, *, inferred: bool = False) -> None:
-    """End a task well; `result` is JSON."""
+def complete(
+    draft: Draft,
+    task: Task,
+    result: str | None,
+    *,
+    lost: dict[str, Any] | None = None,
+    inferred: bool = False,
+) -> None:
+    """End a task well; `result` is JSON, `lost` says why there is none though there was."""
     draft.change(
         task,
         state=TaskState.COMPLETED,
         result=result,
-        error=None,
+        error=None if lost is None else as_known_json(lost),
         spent=task.spent + 1,
         ready_at=None,
         deadline_at=None,

@@ -82,7 +82,10 @@ def parameters_of(
 
 
 def context_of(draft: Draft, node: Node) -> dict[str, Any]:
-    """Return what a node's expressions are asked of, as far as they name it."""
+    """Return what a node's expressions are asked of, as far as they name it.
+
+    Raises `ExpressionFailed` where they use a result that there was, and that was lost.
+    """
     if (
         node.parameters is not None
         and node.definition.when is None
@@ -90,6 +93,14 @@ def context_of(draft: Draft, node: Node) -> dict[str, Any]:
     ):
         return {}
     payload = draft.run.initial_payload
+    for name in sorted(node.results):
+        row = _standing_in(draft, name)
+        if row is not None and row.state is TaskState.COMPLETED and row.error is not None:
+            lost = json.loads(row.error).get("message", "it was lost.")
+            raise ExpressionFailed(
+                f"Task {node.name!r} uses the result of {name!r}, which there is none of. {lost}",
+                task=node.name,
+            )
     return {
         "initialPayload": None if payload is None else json.loads(payload),
         "tasks": {name: _seen(draft, name) for name in node.named},
@@ -98,13 +109,19 @@ def context_of(draft: Draft, node: Node) -> dict[str, Any]:
 
 def result_of(draft: Draft, name: str) -> str | None:
     """Return what a node came to, as JSON: where it failed, what its fallback did."""
+    row = _standing_in(draft, name)
+    return None if row is None else row.result
+
+
+def _standing_in(draft: Draft, name: str) -> Task | None:
+    """Return the task whose result is a node's: where that has failed, its fallback, if any."""
     row: Task = draft.row(name)
     while row.state is TaskState.FAILED:
         fallback = draft.node(row.node).fallback
         if fallback is None:
             return None
         row = draft.row(fallback)
-    return row.result
+    return row
 
 
 def _seen(draft: Draft, name: str) -> dict[str, Any]:

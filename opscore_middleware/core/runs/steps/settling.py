@@ -206,7 +206,8 @@ def _gathered(draft: Draft, node: Node, row: Task) -> Task:
         )
         return _ended(draft, row, TaskState.FAILED, error=error)
     result = f"[{','.join(item.result or 'null' for item in items)}]"
-    return _ended(draft, row, TaskState.COMPLETED, result=result)
+    lost = next((i.error for i in items if i.state is TaskState.COMPLETED and i.error), None)
+    return _ended(draft, row, TaskState.COMPLETED, result=result, error=lost)
 
 
 def _refused(draft: Draft, row: Task, error: ExpressionFailed) -> Task:

@@ -24,6 +24,13 @@ from opscore_middleware.core.states import AgentState
 __all__ = ["Said", "heard", "inferred", "said_of"]
 
 _MARK: Final = "opscore_task_id"
+_RESULT: Final = "opscore_task_result"
+_RESULT_DROPPED: Final = {
+    "type": "ResultDropped",
+    "message": "The task is done, but its agent has dropped the result: it is larger than the "
+    "64 KiB that a report carries, or too much of the kind waited while Ops-Core was away. Have "
+    "the agent return a reference to what is large.",
+}
 _INTERRUPTED: Final = {
     "type": "RequestInterrupted",
     "message": "The request that brought the task ended before it was answered: its client had "
@@ -63,7 +70,7 @@ def heard(run: Run, *, rules: Rules, word: Word, said: Said, now: int) -> Run:
     if task is None or task.agent_id != word.agent_id:
         return run
     told = said.details.get("opscore_task_state")
-    has_result = "opscore_task_result" in said.details
+    has_result = _RESULT in said.details
     is_error = word.state == AgentState.ERROR
     draft = Draft(run, rules, now)
     if told == "failed" or (told != "completed" and is_error and (has_result or _is_raw(word))):
@@ -71,8 +78,7 @@ def heard(run: Run, *, rules: Rules, word: Word, said: Said, now: int) -> Run:
     elif told == "interrupted":
         fail(draft, _at_home(draft, task, word), dict(_INTERRUPTED))
     elif told == "completed" or has_result:
-        result = as_known_json(said.details.get("opscore_task_result"))
-        complete(draft, _at_home(draft, task, word), result if has_result else None)
+        _completed(draft, _at_home(draft, task, word), said.details)
     elif word.state != AgentState.IDLE or not _is_raw(word):
         _began(draft, task, word)
     elif task.state is TaskState.RUNNING:
@@ -133,6 +139,14 @@ def _acknowledged(draft: Draft, task: Task) -> None:
         until = min(until, task.close_by)
     if not task.rerouted or task.deadline_at != until:
         draft.change(task, rerouted=True, deadline_at=until)
+
+
+def _completed(draft: Draft, task: Task, said: dict[str, Any]) -> None:
+    if _RESULT in said:
+        complete(draft, task, as_known_json(said[_RESULT]))
+    else:
+        dropped = said.get("opscore_task_result_dropped") is True
+        complete(draft, task, None, lost=_RESULT_DROPPED if dropped else None)
 
 
 def _failed(draft: Draft, task: Task, said: dict[str, Any]) -> None:
