@@ -90,6 +90,7 @@ class Courier:
         self._most = _MOST
         self._singles_until = 0.0
         self._gone = False
+        self._folded = 0  # transitions folded, as of the last try
         self._given_up = 0  # transitions folded and dropped, as of the last delivery
 
     def after_fork(self) -> None:
@@ -123,7 +124,10 @@ class Courier:
             return self._not_before - now
         spent = time.thread_time()
         pause = self._attempt() if self._hand else self._tell_progress()
-        pace = self._budget.spend(time.thread_time() - spent, now=now, used=time.process_time())
+        folded, self._folded = self._outbox.folded > self._folded, self._outbox.folded
+        pace = self._budget.spend(
+            time.thread_time() - spent, now=now, used=time.process_time(), rush=folded
+        )
         wait = pause if urgent else max(pause, pace)
         self._not_before = self._monotonic() + wait
         return wait if self._hand or len(self._outbox) or len(self._progress) else None

@@ -123,7 +123,8 @@ class Budget:
     """Keeps the reporter's own processor time below a share of what the host needs and leaves.
 
     A token bucket in seconds of processor time: what is not used adds up to `burst`, so a quiet
-    agent reports at once and a busy one in larger batches.
+    agent reports at once and a busy one in larger batches. In a rush of more transitions than are
+    kept there is neither: told more often, they would say no more.
 
     Args:
         share: the part of one processor that reporting may use while the host uses all of it.
@@ -139,18 +140,19 @@ class Budget:
         self._at: float | None = None
         self._used = 0.0
 
-    def spend(self, cost: float, *, now: float, used: float) -> float:
+    def spend(self, cost: float, *, now: float, used: float, rush: bool = False) -> float:
         """Pay for a delivery that took `cost`; return the seconds to wait before the next.
 
         `used` is the processor time of the whole process so far, this delivery's with it. The
         first is free: it pays for imports and the connection, once.
         """
-        rate = self._share + self._spare
+        rate = self._share if rush else self._share + self._spare
         if self._at is not None and now > self._at:
             passed = now - self._at
-            busy = min(1.0, max(0.0, used - self._used - cost) / passed)
-            rate -= self._spare * busy
-            self._credit = min(self._burst, self._credit + passed * rate)
+            if not rush:
+                busy = min(1.0, max(0.0, used - self._used - cost) / passed)
+                rate -= self._spare * busy
+            self._credit = min(0.0 if rush else self._burst, self._credit + passed * rate)
             self._credit -= cost
         self._at, self._used = now, used
         return max(0.0, -self._credit / rate)

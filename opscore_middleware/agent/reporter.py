@@ -22,6 +22,8 @@ GLANCE: Final = 0.25
 LINGER: Final = 0.0004
 """Seconds for which who has woken us goes first: a short request then ends before we run, and both
 of its transitions are told together."""
+GLIMPSE: Final = 0.0001
+"""Seconds between looks at whether it has ended, meanwhile."""
 
 
 class Deliverer(Protocol):
@@ -50,14 +52,21 @@ class Reporter:
         deliverer: what brings the transitions away.
         tick: does what is due and returns the seconds until something will be, or None.
         over: tells whether nothing can follow any more, so that the thread may end.
+        working: tells whether what has begun goes on.
     """
 
     def __init__(
-        self, deliverer: Deliverer, tick: Callable[[], float | None], over: Callable[[], bool]
+        self,
+        deliverer: Deliverer,
+        tick: Callable[[], float | None],
+        *,
+        over: Callable[[], bool],
+        working: Callable[[], bool],
     ) -> None:
         self._deliverer = deliverer
         self._tick = tick
         self._over = over
+        self._working = working
         self.bell = Bell(self._start)
         self._reset()
 
@@ -135,11 +144,17 @@ class Reporter:
             elif retry is None:
                 bell.listen(due)
                 if bell.marked:
-                    time.sleep(LINGER)
+                    self._linger()
             else:
                 # What is new only joins the queue while a delivery is waited for, but a deadline
                 # that it brings is kept.
                 bell.nap(min(retry, GLANCE if due is None else min(due, GLANCE)))
+
+    def _linger(self) -> None:
+        until = time.monotonic() + LINGER
+        time.sleep(GLIMPSE)
+        while self._working() and time.monotonic() < until:
+            time.sleep(GLIMPSE)
 
     def _round(self) -> tuple[float | None, float | None]:
         """Do all there is to do.

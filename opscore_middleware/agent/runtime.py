@@ -97,7 +97,12 @@ class AgentRuntime:
                 results=Results(self.hooks.result),
                 progress=self.progress,
             )
-        self.reporter = Reporter(self._courier or _Local(outbox), self._tick, lambda: self.over)
+        self.reporter = Reporter(
+            self._courier or _Local(outbox),
+            self._tick,
+            over=lambda: self.over,
+            working=lambda: self.tracker.in_flight > 0,
+        )
         self.tracker = Tracker(
             outbox,
             self.reporter.bell,

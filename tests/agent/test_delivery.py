@@ -114,13 +114,13 @@ def test_a_quiet_agent_reports_at_once() -> None:
         assert budget.spend(0.002, now=float(second), used=1.0 + 0.002 * second) == 0.0
 
 
-def spent_in(seconds: float, budget: Budget, *, busy: float) -> float:
+def spent_in(seconds: float, budget: Budget, *, busy: float, rush: bool = False) -> float:
     """Return the part that is spent where there is much to tell and the host uses `busy`."""
     now, used, spent = 0.0, 0.0, 0.0
     budget.spend(0.001, now=now, used=used)
     while now < seconds:
         spent += 0.001
-        pause = 0.001 + budget.spend(0.001, now=now, used=used)
+        pause = 0.001 + budget.spend(0.001, now=now, used=used, rush=rush)
         now += pause
         used += 0.001 + busy * pause
     return spent / now
@@ -134,3 +134,17 @@ def test_reporting_takes_its_share_of_a_busy_processor_and_no_more() -> None:
 def test_reporting_takes_more_of_what_the_host_leaves() -> None:
     spent = spent_in(100.0, Budget(share=0.02, spare=0.1, burst=0.02), busy=0.5)
     assert 0.065 < spent < 0.075
+
+
+@pytest.mark.parametrize("busy", [0.0, 0.5, 1.0])
+def test_reporting_takes_its_share_alone_in_a_rush(busy: float) -> None:
+    spent = spent_in(100.0, Budget(share=0.02, spare=0.1, burst=0.02), busy=busy, rush=True)
+    assert 0.019 < spent < 0.021
+
+
+def test_a_rush_has_no_burst_to_begin_with() -> None:
+    budget = Budget(share=0.01, spare=0.1, burst=0.02)
+    budget.spend(0.001, now=0.0, used=0.0)
+    assert budget.spend(0.001, now=60.0, used=0.001, rush=True) == pytest.approx(0.1)
+    # And what a quiet time adds up to afterwards is there again.
+    assert budget.spend(0.001, now=61.0, used=0.002) == 0.0

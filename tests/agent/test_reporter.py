@@ -46,7 +46,10 @@ class Host:
         self.ticks = 0
         self.due: float | None = None
         self.deliveries = Deliveries()
-        self.reporter = Reporter(self.deliveries, self._tick, lambda: self.over)
+        self.working = False
+        self.reporter = Reporter(
+            self.deliveries, self._tick, over=lambda: self.over, working=lambda: self.working
+        )
         self.wake = self.reporter.bell.wake
 
     def _tick(self) -> float | None:
@@ -87,6 +90,12 @@ def test_each_wake_is_followed_by_a_look(host: Host) -> None:
         news += 1
         host.wake()
         wait_until(lambda news=news: seen == news, message="the news to be seen")
+
+
+def test_work_that_goes_on_is_told_of_before_it_ends(host: Host) -> None:
+    host.working = True
+    host.wake()
+    wait_until(lambda: host.deliveries.tries)
 
 
 def test_wakes_from_many_threads_are_never_lost(host: Host) -> None:
