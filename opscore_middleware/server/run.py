@@ -159,6 +159,11 @@ class Server(uvicorn.Server):
                 connection.transport.abort()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in sockets or ():
+            try:
+                listener.listen(self.config.backlog)
+            except OSError as error:  # another has begun to listen since the address was bound
+                raise _taken(*listener.getsockname()[:2], error) from error
         await super().startup(sockets=sockets)
         for listener in sockets or ():
             log.info("listening", url=_url(listener))
@@ -197,20 +202,24 @@ def _listener(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Where somebody listens already this fails. Not before all is ready does it listen too:
+            # who is refused meanwhile tries again in a while, who had to wait would come at once.
             listener.bind(address)
-            # At once, so that of two servers that start together one fails here, in clear words.
-            listener.listen()
         except BaseException:
             listener.close()
             raise
     except OSError as error:
-        raise ConfigurationError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another address with "
-            "OPSCORE_HOST and OPSCORE_PORT (port 0 takes any that is free).",
-            host=host,
-            port=port,
-        ) from error
+        raise _taken(host, port, error) from error
     return listener
+
+
+def _taken(host: str, port: int, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"Cannot listen on {host}:{port}: {error.strerror}. Choose another address with "
+        "OPSCORE_HOST and OPSCORE_PORT (port 0 takes any that is free).",
+        host=host,
+        port=port,
+    )
 
 
 def _url(listener: socket.socket) -> str:

@@ -76,6 +76,37 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_of_two_that_start_together_on_one_port_one_says_that_it_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    both = [
+        subprocess.Popen(
+            [
+                *(*opscore_command(), "serve", "--port", str(port)),
+                *("--database", f"sqlite:///{tmp_path}/{name}.db"),
+            ],
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "two")
+    ]
+    try:
+        wait_until(lambda: any(process.poll() for process in both), message="one to give up")
+        (loser,) = (process for process in both if process.poll() is not None)
+        assert loser.stderr is not None
+        said = [line for line in loser.stderr.read().splitlines() if not line.startswith("{")]
+        assert len(said) == 1
+        assert f"127.0.0.1:{port}" in said[0]
+        assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+    finally:
+        for process in both:
+            process.terminate()
+            process.communicate(timeout=20)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "code"),
     [
