@@ -1,4 +1,4 @@
-"""An agent as its author would write it; only the `add_middleware` line knows of Ops-Core."""
+"""An agent as its author would write it; only the `middleware` line knows of Ops-Core."""
 
 from __future__ import annotations
 
@@ -8,52 +8,55 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpcore  # noqa: F401 - as an app does that calls a model: it takes longer than a last word may
-from fastapi import FastAPI
-from fastapi.responses import StreamingResponse
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from opscore_middleware import OpsCoreMiddleware
 
 
 @asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(_app: Starlette) -> AsyncIterator[None]:
     """Fail to start where the test says so."""
     if "FAIL_TO_START" in os.environ:
         raise LookupError("no weights at /models")
     yield
 
 
-app = FastAPI(lifespan=lifespan)
-app.add_middleware(OpsCoreMiddleware)
 held = asyncio.Event()
 
 
-@app.post("/job")
-async def work() -> int:
+async def health(_request: Request) -> Response:
+    """Say that it serves."""
+    return Response()
+
+
+async def job(_request: Request) -> Response:
     """Do it at once; the answer says by which process."""
-    return os.getpid()
+    return JSONResponse(os.getpid())
 
 
-@app.post("/hold")
-async def hold() -> None:
+async def hold(_request: Request) -> Response:
     """Work until released."""
     held.clear()
     await held.wait()
+    return Response()
 
 
-@app.get("/release")
-async def release() -> None:
+async def release(_request: Request) -> Response:
     """Let `/hold` end."""
     held.set()
+    return Response()
 
 
-@app.post("/fail")
-async def fail() -> None:
+async def fail(_request: Request) -> Response:
     """Fail as an agent with a bug would."""
     raise ValueError("the agent lost its place")
 
 
-@app.post("/stream")
-async def stream() -> StreamingResponse:
+async def stream(_request: Request) -> Response:
     """Stream until the client leaves."""
 
     async def events() -> AsyncIterator[bytes]:
@@ -62,3 +65,17 @@ async def stream() -> StreamingResponse:
             await asyncio.sleep(0.05)
 
     return StreamingResponse(events(), media_type="text/event-stream")
+
+
+app = Starlette(
+    routes=[
+        Route("/health", health),
+        Route("/job", job, methods=["POST"]),
+        Route("/hold", hold, methods=["POST"]),
+        Route("/release", release),
+        Route("/fail", fail, methods=["POST"]),
+        Route("/stream", stream, methods=["POST"]),
+    ],
+    middleware=[Middleware(OpsCoreMiddleware)],
+    lifespan=lifespan,
+)

@@ -88,7 +88,7 @@ class AgentProcess:
 
     def _answers(self) -> bool:
         try:
-            return self.http.get("/docs").is_success
+            return self.http.get("/health").is_success
         except httpx.TransportError:
             return False
 
