@@ -163,7 +163,8 @@ class Server(uvicorn.Server):
             try:
                 listener.listen(self.config.backlog)
             except OSError as error:  # another has begun to listen since the address was bound
-                raise _taken(*listener.getsockname()[:2], error) from error
+                host, port = listener.getsockname()[:2]
+                raise _taken(host, port, error) from error
         await super().startup(sockets=sockets)
         for listener in sockets or ():
             log.info("listening", url=_url(listener))
