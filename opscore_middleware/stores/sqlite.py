@@ -179,8 +179,14 @@ class SqliteStore(SqliteRunStore):
     async def update_session(
         self, session_id: str, change: Callable[[Session], Session]
     ) -> Session | None:
-        return await self._open_writer().run(
-            partial(sqlite_sessions.update_session, session_id=session_id, change=change)
+        writer = self._open_writer()
+        return await writer.run(
+            partial(
+                sqlite_sessions.update_session,
+                runs=writer.runs,
+                session_id=session_id,
+                change=change,
+            )
         )
 
     async def get_session(self, session_id: str) -> Session | None:

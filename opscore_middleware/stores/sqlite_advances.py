@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from opscore_middleware.core.runs.changes import (
     Change,
@@ -19,7 +17,9 @@ from opscore_middleware.core.runs.changes import (
 from opscore_middleware.core.runs.records import Advance, Run
 from opscore_middleware.core.runs.tasks import Task, attempt_id
 from opscore_middleware.core.sessions import SessionState
-from opscore_middleware.stores.sqlite_runs import Kept, kept_runs, session_keys_of_tasks
+from opscore_middleware.stores.sqlite_kept_runs import Kept
+from opscore_middleware.stores.sqlite_recent_runs import RecentRuns
+from opscore_middleware.stores.sqlite_sets import update
 from opscore_middleware.stores.sqlite_tasks import IS_OPEN, OPEN_TASKS, insert_tasks, update_tasks
 
 __all__ = ["Answer", "Asked", "RunWriter"]
@@ -38,21 +38,24 @@ class Asked(NamedTuple):
 class RunWriter:
     """Applies steps through the one connection that writes to the database."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, runs: RecentRuns) -> None:
         self._connection = connection
+        self._runs = runs
 
     def write(self, asked: Sequence[Asked]) -> list[Answer]:
         """Apply steps in order within the open transaction, and say what became of each.
 
         A step that raises changes nothing, and its error is its answer.
         """
-        batch = _Batch(self._connection, [advance for advance, _ in asked])
+        batch = _Batch(self._connection, self._runs, [advance for advance, _ in asked])
         answers = [batch.apply(*step) for step in asked]
         changed = batch.changes()
         if slots := entered(change for _, _, tasks in changed for change in tasks):
             batch.make_room(slots)
             changed = batch.changes()
         _save(self._connection, changed, batch.moments)
+        for kept, after, tasks in changed:
+            self._runs.put(Kept(kept.session_key, after), tasks)
         return [batch.displaced.get(id(answer), answer) for answer in answers]
 
 
@@ -67,21 +70,19 @@ class _Changed(NamedTuple):
 class _Batch:
     """The runs that steps are for, as they were and as they have become."""
 
-    def __init__(self, connection: sqlite3.Connection, advances: Sequence[Advance]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, runs: RecentRuns, advances: Sequence[Advance]
+    ) -> None:
         self._connection = connection
+        self._runs = runs
         task_ids = {advance.task_id for advance in advances if advance.task_id is not None}
-        keys = session_keys_of_tasks(connection, task_ids) if task_ids else {}
-        self._kept = kept_runs(
-            connection,
-            session_ids={a.session_id for a in advances if a.session_id is not None},
-            session_keys=set(keys.values()),
-        )
+        self._of_task = runs.sessions_of(task_ids)
+        session_ids = {a.session_id for a in advances if a.session_id is not None}
+        self._kept = runs.find(session_ids.union(self._of_task.values()))
         self._after = {session_id: kept.run for session_id, kept in self._kept.items()}
         self.moments: dict[str, int] = {}
         self.displaced: dict[int, Run] = {}
         """What has become of runs for the sake of others, by the identity of the run before."""
-        by_key = {kept.session_key: session_id for session_id, kept in self._kept.items()}
-        self._of_task = {task_id: by_key[key] for task_id, key in keys.items()}
 
     def apply(self, advance: Advance, now: int) -> Answer:
         session_id = advance.session_id
@@ -101,10 +102,11 @@ class _Batch:
     def make_room(self, slots: Iterable[SlotId]) -> None:
         """Let attempts swap slots where others have moved to theirs, which are `slots`."""
         holders = {
-            key for slot in slots for (key,) in self._connection.execute(_HOLDERS, slot).fetchall()
+            holder
+            for slot in slots
+            for (holder,) in self._connection.execute(_HOLDERS, slot).fetchall()
         }
-        known = {kept.session_key for kept in self._kept.values()}
-        others = kept_runs(self._connection, session_keys=holders - known)
+        others = self._runs.find(holders - self._kept.keys())
         self._kept |= others
         self._after |= {session_id: kept.run for session_id, kept in others.items()}
         before = {session_id: kept.run for session_id, kept in self._kept.items()}
@@ -161,40 +163,17 @@ def _save_sessions(connection: sqlite3.Connection, changed: Iterable[_Changed]) 
             touched.append((*new, session_key))
     # Without the state, which an index and a trigger follow.
     connection.executemany(_TOUCH, touched)
-    for start in range(0, len(turned), _LARGEST):
-        _turn(connection, turned[start : start + _LARGEST])
-
-
-def _turn(connection: sqlite3.Connection, turned: Sequence[tuple[Any, ...]]) -> None:
-    """Write sessions with new states, all in one statement.
-
-    SQLite makes itself ready to undo each statement for which a trigger may do something, whether
-    it does or not, and that takes several times as long as writing a session.
-    """
-    size = 1 << (len(turned) - 1).bit_length()  # few sizes, so that statements are met again
-    padding = (None,) * (len(_TURNED) * (size - len(turned)))
-    connection.execute(_turn_many(size), (*chain.from_iterable(turned), *padding))
-
-
-@cache
-def _turn_many(size: int) -> str:
-    """Return the statement that writes so many sessions; those without a key are none."""
-    row = f"({', '.join('?' * len(_TURNED))})"
-    assigned = ", ".join(f"{column} = new.{column}" for column in _TURNED[1:])
-    return f"""
-        WITH new ({", ".join(_TURNED)}) AS (VALUES {", ".join([row] * size)})
-        UPDATE sessions SET {assigned} FROM new
-        WHERE sessions.session_key = new.session_key"""  # noqa: S608 - made of constants
+    update(connection, "sessions", _TURNED, turned)
 
 
 _HOLDERS: Final = f"""
-    SELECT t.session_key FROM {OPEN_TASKS}
+    SELECT s.session_id
+    FROM {OPEN_TASKS} CROSS JOIN sessions AS s ON s.session_key = t.session_key
     WHERE t.agent_id = ? AND t.instance_id = ? AND {IS_OPEN}"""  # noqa: S608 - made of constants
 _TOUCH: Final = """
     UPDATE sessions SET result = ?, error = ?, updated_at = ?, ended_at = ?
     WHERE session_key = ?"""
 _TURNED: Final = ("session_key", "result", "error", "updated_at", "ended_at", "state")
-_LARGEST: Final = 512  # sessions of one statement
 _LEAVE: Final = "UPDATE tasks SET instance_id = NULL WHERE task_id = ?"
 _STOP: Final = """
     INSERT INTO slots (agent_id, instance_id, stopped, stopped_at) VALUES (?, ?, ?, ?)

@@ -1,52 +1,54 @@
-"""Claims in SQLite: ready tasks to available instances, and how agents are reached."""
+"""Claims in SQLite: ready tasks to available instances, and who may have which."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Generator, Sequence
-from contextlib import closing
-from itertools import islice
-from typing import Any, Final
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
 
 from opscore_middleware.core.liveness import Watermark
-from opscore_middleware.core.records import InstanceRecord
-from opscore_middleware.core.runs.availability import is_available
-from opscore_middleware.core.runs.matching import Match, Slot, Waiting, match
-from opscore_middleware.core.runs.records import Claim, Endpoint
+from opscore_middleware.core.runs.changes import Change
+from opscore_middleware.core.runs.matching import Waiting, given, match
+from opscore_middleware.core.runs.records import Claim
 from opscore_middleware.core.runs.tasks import Route
-from opscore_middleware.core.states import AgentState
-from opscore_middleware.stores.rows import NO_INSTANCE, PRESENT
-from opscore_middleware.stores.sqlite_tasks import IS_OPEN, OPEN_TASKS, tasks_with_keys
+from opscore_middleware.core.sessions import SessionState
+from opscore_middleware.stores.sqlite_kept_runs import Kept
+from opscore_middleware.stores.sqlite_recent_runs import RecentRuns
+from opscore_middleware.stores.sqlite_sets import update
+from opscore_middleware.stores.sqlite_turns import Turns
+from opscore_middleware.stores.sqlite_vacancies import Vacancies, Vacancy
 
-__all__ = ["candidates", "claim", "endpoint", "prefer_route"]
-
-_AGENT: Final = "agent "
-_CAPABILITY: Final = "capability "
+__all__ = ["candidates", "claim", "prefer_route"]
 
 
 def claim(
-    connection: sqlite3.Connection, *, limit: int, mark: Watermark | None, now: int
+    connection: sqlite3.Connection,
+    *,
+    runs: RecentRuns,
+    turns: Turns,
+    limit: int,
+    mark: Watermark | None,
+    now: int,
 ) -> list[Claim]:
     """Keep `core.runs.store.RunStore.claim`'s promise within the transaction that is open."""
     queues = [queue for (queue,) in connection.execute(_QUEUES).fetchall()]
     if not queues:
         return []
-    vacancies = _Vacancies(connection, mark, now)
-    if not vacancies.find(queues, limit=limit):
+    (wanted,) = connection.execute(_QUEUED, (limit,)).fetchone()
+    vacancies = Vacancies(connection, turns, mark, now)
+    if not vacancies.find(queues, wanted=wanted):
         return []
-    waiting = _waiting(connection, vacancies.served, min(limit, len(vacancies.slots)), now)
-    vacancies.find_of({task.session_agent for task in waiting})
-    matches = match(waiting, vacancies.slots, limit=limit)
+    queued = _queued(connection, vacancies.served, min(wanted, len(vacancies.slots)), now)
+    vacancies.find_of({one.waiting.session_agent for one in queued.values()})
+    matches = match((one.waiting for one in queued.values()), vacancies.slots, limit=wanted)
     if not matches:
         return []
-    return _dispatch(connection, matches, [vacancies.endpoint(slot) for _, slot in matches], now)
-
-
-def endpoint(connection: sqlite3.Connection, *, agent_id: str, instance_id: str) -> Endpoint | None:
-    """Keep `core.runs.store.RunStore.endpoint`'s promise."""
-    row = connection.execute(_ENDPOINT, (agent_id, instance_id)).fetchone()
-    return None if row is None else _endpoint(row)
+    gifts = [_Gift(queued[task.task_key], vacancies.of(slot)) for task, slot in matches]
+    claims = _dispatch(connection, runs, gifts, now)
+    for gift in gifts:
+        turns.took(gift.vacancy.instance_key, gift.vacancy.slot.capabilities)
+    return claims
 
 
 def prefer_route(connection: sqlite3.Connection, *, agent_id: str, route: Route) -> None:
@@ -65,114 +67,66 @@ def candidates(
     return [agent_id for (agent_id,) in rows.fetchall()]
 
 
-class _Vacancies:
-    """The available instances with a free slot, as many as a claim can need."""
+class _Queued(NamedTuple):
+    """A task that may be claimed, and where it is found."""
 
-    def __init__(self, connection: sqlite3.Connection, mark: Watermark | None, now: int) -> None:
-        self._connection = connection
-        self._mark = mark
-        self._now = now
-        self._found: dict[tuple[str, str], tuple[Slot, sqlite3.Row]] = {}
-        self._capabilities: dict[str, frozenset[str]] = {}
-        self.served: set[str] = set()
-        """The queues that what was found could serve."""
-
-    @property
-    def slots(self) -> list[Slot]:
-        return [slot for slot, _ in self._found.values()]
-
-    def endpoint(self, slot: Slot) -> Endpoint:
-        return _endpoint(self._found[slot[:2]][1])
-
-    def find(self, queues: Collection[str], *, limit: int) -> bool:
-        """Look for slots that could serve these queues, those longest without a task first; tell
-        whether there is any.
-
-        A claim takes at most `limit`, so with as many for a capability it lacks none.
-        """
-        self.served |= {_AGENT + slot.agent_id for slot in self.find_of(_named(queues, _AGENT))}
-        for capability in _named(queues, _CAPABILITY):
-            with closing(self._look([], [capability])) as slots:
-                if list(islice(slots, limit)):
-                    self.served.add(_CAPABILITY + capability)
-        return bool(self._found)
-
-    def find_of(self, agent_ids: Collection[str]) -> list[Slot]:
-        """Look for slots of these agents, and return them."""
-        return list(self._look(list(agent_ids), [])) if agent_ids else []
-
-    def _look(
-        self, agent_ids: Sequence[str], capabilities: Sequence[str]
-    ) -> Generator[Slot, None, None]:
-        wanted = {"agents": json.dumps(agent_ids), "capabilities": json.dumps(capabilities)}
-        with closing(self._connection.execute(_CANDIDATES, wanted)) as rows:
-            for row in rows:
-                slot_id = row["agent_id"], row["instance_id"]
-                if slot_id not in self._found:
-                    instance = InstanceRecord._make(row[: len(InstanceRecord._fields)])
-                    if not is_available(instance, self._mark, self._now):
-                        continue
-                    slot = Slot(*slot_id, self._can(row["capabilities"]), row["tasked_at"])
-                    self._found[slot_id] = slot, row
-                yield self._found[slot_id][0]
-
-    def _can(self, text: str) -> Collection[str]:
-        # Agents are many, what they can do is not.
-        if text not in self._capabilities:
-            self._capabilities[text] = frozenset(json.loads(text))
-        return self._capabilities[text]
+    task_id: str
+    session_id: str
+    waiting: Waiting
 
 
-def _named(queues: Collection[str], kind: str) -> list[str]:
-    return [queue.removeprefix(kind) for queue in queues if queue.startswith(kind)]
+class _Gift(NamedTuple):
+    """A task, and who gets it."""
+
+    queued: _Queued
+    vacancy: Vacancy
 
 
-def _waiting(
+def _queued(
     connection: sqlite3.Connection, queues: Collection[str], limit: int, now: int
-) -> list[Waiting]:
+) -> dict[int, _Queued]:
     """Return what goes first of each queue and priority, as much as could be claimed at most."""
     values = {"queues": json.dumps(list(queues)), "now": now, "limit": limit}
-    return [Waiting(*row) for row in connection.execute(_WAITING, values).fetchall()]
+    rows = connection.execute(_WAITING, values)
+    rows.row_factory = None  # tuples, since these are read by place
+    return {row[2]: _Queued(row[0], row[1], Waiting._make(row[2:])) for row in rows.fetchall()}
 
 
 def _dispatch(
-    connection: sqlite3.Connection,
-    matches: Sequence[Match],
-    endpoints: Sequence[Endpoint],
-    now: int,
+    connection: sqlite3.Connection, runs: RecentRuns, gifts: Sequence[_Gift], now: int
 ) -> list[Claim]:
-    connection.executemany(
-        _DISPATCH,
-        [
+    kept = runs.find({gift.queued.session_id for gift in gifts})
+    changed: dict[str, list[Change]] = {}
+    claims: list[Claim] = []
+    rows: list[tuple[object, ...]] = []
+    for (task_id, session_id, waiting), (slot, _, endpoint) in gifts:
+        run, route = kept[session_id].run, endpoint.preferred
+        task = given(run.tasks[task_id], slot, route=route, now=now)
+        changed.setdefault(session_id, []).append(Change(run.tasks[task_id], task))
+        claims.append(Claim(task, endpoint, run.workflow.workflow_id, run.traceparent))
+        sent_by = None if route is None else route.value
+        rows.append(
             (
-                *(now, slot.agent_id, slot.instance_id),
-                None if endpoint.preferred is None else endpoint.preferred.value,
-                task.task_key,
+                *(waiting.task_key, "dispatched", None, task.attempt, now, *slot[:2], sent_by),
+                *(task.deadline_at, False, False),
             )
-            for (task, slot), endpoint in zip(matches, endpoints, strict=True)
-        ],
-    )
-    connection.executemany(_TASKED, [(*slot[:2], now) for _, slot in matches])
-    keys = [task.task_key for task, _ in matches]
-    connection.execute(_RUN, (now, json.dumps(keys)))
-    of_sessions = {row[0]: row[1:] for row in connection.execute(_SESSIONS, (json.dumps(keys),))}
-    return [
-        Claim(task, endpoint, *of_sessions[task.session_id])
-        for task, endpoint in zip(tasks_with_keys(connection, keys), endpoints, strict=True)
-    ]
+        )
+    update(connection, "tasks", _DISPATCHED, rows)
+    connection.executemany(_TASKED, [(*gift.vacancy.slot[:2], now) for gift in gifts])
+    fresh = [one for one in changed if kept[one].run.state is SessionState.STARTED]
+    if fresh:
+        connection.execute(_RUN, (now, json.dumps([kept[one].session_key for one in fresh])))
+    for session_id, tasks in changed.items():
+        runs.put(_running(kept[session_id], tasks, now), tasks)
+    return claims
 
 
-def _endpoint(row: Any) -> Endpoint:
-    route = row["route"]
-    return Endpoint(
-        row["agent_id"],
-        row["instance_id"],
-        row["contact_endpoint"] or row["agent_endpoint"],
-        None if route is None else Route(route),
-    )
+def _running(kept: Kept, changed: Sequence[Change], now: int) -> Kept:
+    run = kept.run._replace(tasks=kept.run.tasks | {task.task_id: task for _, task in changed})
+    if run.state is SessionState.STARTED:
+        run = run._replace(state=SessionState.RUNNING, updated_at=now)
+    return Kept(kept.session_key, run)
 
-
-# --- what is claimed -----------------------------------------------------------------------------
 
 # From queue to queue, so that as many rows are looked at as there are queues with something in.
 _QUEUES: Final = """
@@ -183,6 +137,10 @@ _QUEUES: Final = """
         FROM queues WHERE queues.queue IS NOT NULL)
     SELECT queue FROM queues WHERE queue IS NOT NULL"""
 
+# As many as matter: a claim takes no more than there are.
+_QUEUED: Final = """
+    SELECT count(*) FROM (SELECT 1 FROM tasks WHERE queue IS NOT NULL LIMIT ?)"""
+
 # The first few of each queue and priority, which the index holds in the order in which they go.
 _WAITING: Final = """
     WITH RECURSIVE lanes (queue, priority) AS (
@@ -192,7 +150,8 @@ _WAITING: Final = """
         SELECT queue, (SELECT max(priority) FROM tasks
                        WHERE queue = lanes.queue AND priority < lanes.priority)
         FROM lanes WHERE priority IS NOT NULL)
-    SELECT t.task_key, t.pinned, t.capability, t.priority, t.ready_at, t.created_at, a.agent_id
+    SELECT t.task_id, s.session_id, t.task_key, t.pinned, t.capability, t.priority, t.ready_at,
+           t.created_at, a.agent_id
     FROM lanes
     CROSS JOIN tasks AS t ON t.task_key IN (
         SELECT first.task_key FROM tasks AS first
@@ -203,58 +162,16 @@ _WAITING: Final = """
     CROSS JOIN agents AS a ON a.agent_key = s.agent_key
     WHERE lanes.priority IS NOT NULL"""
 
-_DISPATCH: Final = """
-    UPDATE tasks SET state = 'dispatched', queue = NULL, attempt = attempt + 1, dispatched_at = ?1,
-                     agent_id = ?2, instance_id = ?3, route = ?4, rerouted = 0, stopped = 0,
-                     deadline_at = min(?1 + start_within, ifnull(close_by, ?1 + start_within))
-    WHERE task_key = ?5"""
+_DISPATCHED: Final = (
+    *("task_key", "state", "queue", "attempt", "dispatched_at", "agent_id", "instance_id"),
+    *("route", "deadline_at", "rerouted", "stopped"),
+)
 _TASKED: Final = """
     INSERT INTO slots (agent_id, instance_id, tasked_at) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET tasked_at = excluded.tasked_at, stopped = NULL, stopped_at = NULL"""
-# By their keys, since there may be many that have only just started.
 _RUN: Final = """
     UPDATE sessions SET state = 'running', updated_at = ?
-    WHERE +state = 'started' AND session_key IN (
-        SELECT session_key FROM tasks WHERE task_key IN (SELECT value FROM json_each(?)))"""
-_SESSIONS: Final = """
-    SELECT session_id, workflow_id, traceparent FROM sessions WHERE session_key IN (
-        SELECT session_key FROM tasks WHERE task_key IN (SELECT value FROM json_each(?)))"""
-
-# --- who may have it -----------------------------------------------------------------------------
-
-_ENDPOINT_OF: Final = "a.agent_id, a.route, a.contact_endpoint AS agent_endpoint"
-# Of one that is idle nobody asks for its details, which may be long, and would be sorted with it.
-_INSTANCE: Final = ", ".join(
-    f"CASE WHEN i.state = '{AgentState.ERROR}' THEN i.details END AS details"
-    if field == "details"
-    else f"i.{field}"
-    for field in InstanceRecord._fields
-)
-_CANDIDATES: Final = f"""
-    WITH able (agent_key) AS (
-        SELECT agent_key FROM agent_capabilities
-        WHERE capability IN (SELECT value FROM json_each(:capabilities))
-        UNION
-        SELECT agent_key FROM agents WHERE agent_id IN (SELECT value FROM json_each(:agents)))
-    SELECT {_INSTANCE}, {_ENDPOINT_OF}, a.capabilities, slots.tasked_at
-    FROM able
-    CROSS JOIN agents AS a ON a.agent_key = able.agent_key
-    CROSS JOIN instances AS i ON i.agent_key = able.agent_key
-    LEFT JOIN slots ON slots.agent_id = a.agent_id AND slots.instance_id = i.instance_id
-    WHERE a.deregistered_at IS NULL AND i.state IN ('{AgentState.IDLE}', '{AgentState.ERROR}')
-      AND {PRESENT}
-      AND (a.route = '{Route.AGENTKIT}' OR coalesce(i.contact_endpoint, a.contact_endpoint) <> '')
-      AND (i.instance_id <> '{NO_INSTANCE}' OR NOT EXISTS (
-          SELECT 1 FROM instances AS real WHERE real.agent_key = i.agent_key
-             AND real.instance_id <> '{NO_INSTANCE}' AND real.state <> '{AgentState.UNKNOWN}'))
-      AND NOT EXISTS (
-          SELECT 1 FROM {OPEN_TASKS}
-          WHERE t.agent_id = a.agent_id AND t.instance_id = i.instance_id AND {IS_OPEN})
-    ORDER BY slots.tasked_at, i.instance_key"""  # noqa: S608 - made of constants
-_ENDPOINT: Final = f"""
-    SELECT i.instance_id, i.contact_endpoint, {_ENDPOINT_OF}
-    FROM agents AS a JOIN instances AS i USING (agent_key)
-    WHERE a.agent_id = ? AND i.instance_id = ?"""  # noqa: S608 - made of constants
+    WHERE session_key IN (SELECT value FROM json_each(?))"""
 _PINNED: Final = "SELECT agent_id FROM agents WHERE agent_id = ? AND deregistered_at IS NULL"
 _CAPABLE: Final = """
     SELECT a.agent_id FROM agent_capabilities AS c JOIN agents AS a USING (agent_key)

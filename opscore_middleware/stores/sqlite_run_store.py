@@ -21,6 +21,7 @@ from opscore_middleware.stores import (
     sqlite_claims,
     sqlite_runs,
     sqlite_tasks,
+    sqlite_vacancies,
     sqlite_words,
     sqlite_workflows,
 )
@@ -38,21 +39,33 @@ class SqliteRunStore(SqliteDatabase):
     async def save_workflow(
         self, workflow_id: str, definition: str, *, now: int, creation: Creation | None = None
     ) -> tuple[StoredWorkflow, bool]:
+        writer = self._open_writer()
         save = partial(
             sqlite_workflows.save_workflow,
+            at_hand=writer.workflows,
             workflow_id=workflow_id,
             definition=definition,
             now=now,
         )
-        return await self._open_writer().run(
-            partial(created, create=save, creation=creation, now=now)
-        )
+        return await writer.run(partial(created, create=save, creation=creation, now=now))
 
     async def get_workflow(
         self, workflow_id: str, *, version: int | None = None
     ) -> StoredWorkflow | None:
-        return await self._reads().run(
-            partial(sqlite_workflows.get_workflow, workflow_id=workflow_id, version=version)
+        if version is not None:
+            return await self._reads().run(
+                partial(sqlite_workflows.get_workflow, workflow_id=workflow_id, version=version)
+            )
+        writer = self._open_writer()
+        latest = writer.workflows.get(workflow_id)
+        if latest is not None:
+            return latest
+        return await writer.run(
+            partial(
+                sqlite_workflows.latest_workflow,
+                at_hand=writer.workflows,
+                workflow_id=workflow_id,
+            )
         )
 
     async def list_workflows(self, *, after: str | None, limit: int) -> Sequence[StoredWorkflow]:
@@ -63,8 +76,9 @@ class SqliteRunStore(SqliteDatabase):
     # --- runs ------------------------------------------------------------------------------------
 
     async def start_run(self, run: Run, *, creation: Creation | None = None) -> tuple[Run, bool]:
-        start = partial(sqlite_runs.start_run, new=run)
-        return await self._open_writer().run(
+        writer = self._open_writer()
+        start = partial(sqlite_runs.start_run, runs=writer.runs, new=run)
+        return await writer.run(
             partial(created, create=start, creation=creation, now=run.created_at)
         )
 
@@ -107,8 +121,16 @@ class SqliteRunStore(SqliteDatabase):
     # --- dispatch --------------------------------------------------------------------------------
 
     async def claim(self, *, limit: int, mark: Watermark | None, now: int) -> Sequence[Claim]:
-        return await self._open_writer().run(
-            partial(sqlite_claims.claim, limit=limit, mark=mark, now=now)
+        writer = self._open_writer()
+        return await writer.run(
+            partial(
+                sqlite_claims.claim,
+                runs=writer.runs,
+                turns=writer.turns,
+                limit=limit,
+                mark=mark,
+                now=now,
+            )
         )
 
     async def next_ready_at(self, *, after: int) -> int | None:
@@ -124,7 +146,7 @@ class SqliteRunStore(SqliteDatabase):
 
     async def endpoint(self, agent_id: str, instance_id: str) -> Endpoint | None:
         return await self._reads().run(
-            partial(sqlite_claims.endpoint, agent_id=agent_id, instance_id=instance_id)
+            partial(sqlite_vacancies.endpoint, agent_id=agent_id, instance_id=instance_id)
         )
 
     async def prefer_route(self, agent_id: str, route: Route) -> None:
@@ -140,12 +162,15 @@ class SqliteRunStore(SqliteDatabase):
     # --- what agents say -------------------------------------------------------------------------
 
     async def hearing(self, *, holder: str, lease: int, now: int) -> int | None:
+        # Whose turn it is dies with the process, and to hear something again changes nothing.
         return await self._open_writer().run(
-            partial(sqlite_words.hearing, holder=holder, lease=lease, now=now)
+            partial(sqlite_words.hearing, holder=holder, lease=lease, now=now), may_be_lost=True
         )
 
     async def heard(self, *, holder: str, event_id: int) -> None:
-        await self._open_writer().run(partial(sqlite_words.heard, holder=holder, event_id=event_id))
+        await self._open_writer().run(
+            partial(sqlite_words.heard, holder=holder, event_id=event_id), may_be_lost=True
+        )
 
     async def words(self, *, after: int, limit: int) -> tuple[Sequence[Word], int]:
         return await self._reads().run(partial(sqlite_words.words, after=after, limit=limit))
@@ -162,6 +187,7 @@ class SqliteRunStore(SqliteDatabase):
         return await self._reads().run(sqlite_tasks.unfinished)
 
     async def prune_runs(self, *, before: int, limit: int) -> int:
-        return await self._open_writer().run(
-            partial(sqlite_runs.prune_runs, before=before, limit=limit)
+        writer = self._open_writer()
+        return await writer.run(
+            partial(sqlite_runs.prune_runs, runs=writer.runs, before=before, limit=limit)
         )

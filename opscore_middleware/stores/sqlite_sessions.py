@@ -11,6 +11,7 @@ from opscore_middleware.core.refusals import deregistered_agent, unknown_agent
 from opscore_middleware.core.sessions import Session
 from opscore_middleware.stores.rows import session as session_of
 from opscore_middleware.stores.rows import stored_json
+from opscore_middleware.stores.sqlite_recent_runs import RecentRuns
 
 __all__ = ["get_session", "list_sessions", "start_session", "update_session"]
 
@@ -30,7 +31,11 @@ def start_session(connection: sqlite3.Connection, *, new: Session) -> tuple[Sess
 
 
 def update_session(
-    connection: sqlite3.Connection, *, session_id: str, change: Callable[[Session], Session]
+    connection: sqlite3.Connection,
+    *,
+    runs: RecentRuns,
+    session_id: str,
+    change: Callable[[Session], Session],
 ) -> Session | None:
     """Keep `core.store.Store.update_session`'s promise within the transaction that is open."""
     kept = get_session(connection, session_id=session_id)
@@ -39,6 +44,7 @@ def update_session(
     after = change(kept)
     if after == kept:
         return kept
+    runs.drop(session_id)
     connection.execute(_UPDATE, _columns(after))
     return _read_back(connection, session_id)
 

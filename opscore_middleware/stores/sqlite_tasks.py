@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from functools import cache
 from itertools import compress
 from operator import ne
 from typing import Any, Final
@@ -15,6 +14,7 @@ from opscore_middleware.core.runs.tasks import Route, Task, TaskState
 from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.stores.fleet_sql import SQLITE, lost
+from opscore_middleware.stores.sqlite_sets import update
 
 __all__ = [
     "IS_OPEN",
@@ -27,12 +27,10 @@ __all__ = [
     "on_lost_instances",
     "open_tasks",
     "tasks_of_sessions",
-    "tasks_with_keys",
     "unfinished",
     "update_tasks",
 ]
 
-_COLUMNS: Final = tuple(field for field in Task._fields if field != "session_id")
 _RUNNING: Final = frozenset({SessionState.STARTED, SessionState.RUNNING})
 
 _STATE: Final = Task._fields.index("state")
@@ -51,11 +49,6 @@ def tasks_of_sessions(connection: sqlite3.Connection, session_keys: Sequence[int
     return _read(connection, _OF_SESSIONS, json.dumps(session_keys))
 
 
-def tasks_with_keys(connection: sqlite3.Connection, task_keys: Sequence[int]) -> list[Task]:
-    """Return tasks by their keys, in the order of these."""
-    return _read(connection, _WITH_KEYS, json.dumps(task_keys))
-
-
 def insert_tasks(
     connection: sqlite3.Connection, session_key: int, state: SessionState, tasks: Iterable[Task]
 ) -> None:
@@ -63,7 +56,11 @@ def insert_tasks(
     connection.executemany(
         _INSERT,
         [
-            {**_plain(task._asdict()), "session_key": session_key, "queue": _queue(task, state)}
+            (
+                *(_queue(task, state), session_key, task.task_id, *task[2:_STATE]),
+                *(task.state.value, *task[_STATE + 1 : _ROUTE]),
+                *(None if task.route is None else task.route.value, *task[_ROUTE + 1 :]),
+            )
             for task in tasks
         ],
     )
@@ -79,13 +76,14 @@ def update_tasks(
     alike: dict[tuple[str, ...], list[list[Any]]] = {}
     for before, after, state in changed:
         differs = list(map(ne, before, after))
-        new = dict(zip(compress(Task._fields, differs), compress(after, differs), strict=True))
+        new: dict[str, Any] = {"task_id": after.task_id}
+        new.update(zip(compress(Task._fields, differs), compress(after, differs), strict=True))
         if before.state is TaskState.READY or after.state is TaskState.READY:
             new["queue"] = _queue(after, state)
-        if new:
-            alike.setdefault(tuple(new), []).append([*_plain(new).values(), after.task_id])
+        if len(new) > 1:
+            alike.setdefault(tuple(new), []).append([*_plain(new).values()])
     for columns, rows in alike.items():
-        connection.executemany(_update(columns), rows)
+        update(connection, "tasks", columns, rows)
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
@@ -94,13 +92,6 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
         if fields.get(name) is not None:
             fields[name] = fields[name].value
     return fields
-
-
-@cache
-def _update(columns: tuple[str, ...]) -> str:
-    """Return the statement that writes these columns."""
-    assigned = ", ".join(f"{column} = ?" for column in columns)
-    return f"UPDATE tasks SET {assigned} WHERE task_id = ?"  # noqa: S608 - names of columns
 
 
 def _queue(task: Task, state: SessionState) -> str | None:
@@ -228,11 +219,6 @@ _OPEN_TASK: Final = _TASK.replace("tasks AS t", OPEN_TASKS)
 _OF_SESSIONS: Final = f"""
     {_TASK} WHERE t.session_key IN (SELECT value FROM json_each(?))
     ORDER BY t.session_key, t.task_key"""  # noqa: S608 - made of constants
-_WITH_KEYS: Final = f"""
-    SELECT {_FIELDS} FROM json_each(?) AS wanted
-    CROSS JOIN tasks AS t ON t.task_key = wanted.value
-    CROSS JOIN sessions AS s ON s.session_key = t.session_key
-    ORDER BY wanted.key"""  # noqa: S608 - made of constants
 _DUE: Final = f"""
     {_TASK.replace("tasks AS t", "tasks AS t INDEXED BY tasks_by_deadline")}
     WHERE {_UNENDED} AND t.deadline_at <= ? ORDER BY t.deadline_at LIMIT ?"""
@@ -270,5 +256,5 @@ _NEXT_READY: Final = """
     FROM lanes WHERE priority IS NOT NULL"""
 
 _INSERT: Final = f"""
-    INSERT INTO tasks (session_key, queue, {", ".join(_COLUMNS)})
-    VALUES (:session_key, :queue, {", ".join(f":{column}" for column in _COLUMNS)})"""  # noqa: S608 - made of constants
+    INSERT INTO tasks (queue, session_key, task_id, {", ".join(Task._fields[2:])})
+    VALUES ({", ".join("?" * (len(Task._fields) + 1))})"""  # noqa: S608 - names of columns

@@ -5,13 +5,22 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
+from opscore_middleware.core.runs.kept import Kept
 from opscore_middleware.core.runs.records import StoredWorkflow
 
-__all__ = ["get_workflow", "list_workflows", "save_workflow"]
+__all__ = ["Latest", "get_workflow", "latest_workflow", "list_workflows", "save_workflow"]
+
+Latest = Kept[str, StoredWorkflow]
+"""The latest versions of definitions, by id; changed by the one thread that writes alone."""
 
 
 def save_workflow(
-    connection: sqlite3.Connection, *, workflow_id: str, definition: str, now: int
+    connection: sqlite3.Connection,
+    *,
+    at_hand: Latest,
+    workflow_id: str,
+    definition: str,
+    now: int,
 ) -> tuple[StoredWorkflow, bool]:
     """Keep `core.runs.store.RunStore.save_workflow`'s promise within the open transaction."""
     latest = get_workflow(connection, workflow_id=workflow_id, version=None)
@@ -20,7 +29,21 @@ def save_workflow(
     version = 1 if latest is None else latest.version + 1
     new = StoredWorkflow(workflow_id, version, definition, now)
     connection.execute(_INSERT, new)
+    at_hand.pop(workflow_id, None)  # whoever asks from now on is answered after this is kept
     return new, True
+
+
+def latest_workflow(
+    connection: sqlite3.Connection, *, at_hand: Latest, workflow_id: str
+) -> StoredWorkflow | None:
+    """Return the latest version of a definition, and have it at hand from then on.
+
+    To be asked of the thread that writes, so that no other version comes in between.
+    """
+    found = get_workflow(connection, workflow_id=workflow_id, version=None)
+    if found is not None:
+        at_hand[workflow_id] = found
+    return found
 
 
 def get_workflow(

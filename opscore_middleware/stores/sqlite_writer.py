@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from opscore_middleware.core.histogram import Histogram
 from opscore_middleware.core.records import (
@@ -18,13 +18,20 @@ from opscore_middleware.core.records import (
     StoredHeartbeat,
     StoredReport,
 )
+from opscore_middleware.core.runs.kept import Kept
 from opscore_middleware.core.runs.records import Advance
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores.sqlite_advances import Answer, Asked, RunWriter
 from opscore_middleware.stores.sqlite_heartbeats import HeartbeatWriter
+from opscore_middleware.stores.sqlite_recent_runs import RecentRuns
 from opscore_middleware.stores.sqlite_reports import ReportWriter
+from opscore_middleware.stores.sqlite_turns import Turns
+from opscore_middleware.stores.sqlite_workflows import Latest
 
 __all__ = ["SqliteWriter"]
+
+_DEFINITIONS: Final = 100
+"""How many definitions of workflows are remembered."""
 
 T = TypeVar("T")
 
@@ -63,6 +70,7 @@ class _Work:
 
     run: Run
     future: asyncio.Future[Any]
+    may_be_lost: bool
 
 
 _Caller = _Reports | _Beat | _Steps | _Work
@@ -73,6 +81,9 @@ _Answers = list[tuple[asyncio.Future[Any], Any]]
 class SqliteWriter:
     """Gathers what concurrent callers want written, for as long as the commit before it takes, and
     answers all of them after their own commit is on disk.
+
+    `runs`, `turns` and `workflows` are what it remembers from one transaction to the next, to be
+    changed by what is run in its thread alone.
 
     Callers run on asyncio, on any number of loops. One that is cancelled leaves the others alone;
     what it asked for may still be written.
@@ -98,7 +109,12 @@ class SqliteWriter:
         self._reported = reported
         self._reports = ReportWriter(connection)
         self._beats = HeartbeatWriter(connection)
-        self._runs = RunWriter(connection)
+        self.runs = RecentRuns(connection)
+        self.turns = Turns(connection)
+        self.workflows: Latest = Kept(_DEFINITIONS)
+        self._steps = RunWriter(connection, self.runs)
+        self._data_version = 0
+        self._is_synced = True
         self._callers: SimpleQueue[_Caller | None] = SimpleQueue()
         self._asking = threading.Lock()  # nobody may ask after the thread was told to end
         self._closed = False
@@ -128,10 +144,15 @@ class SqliteWriter:
         answers: list[Answer] = await future
         return answers
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in the writer's thread, within a transaction."""
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, may_be_lost: bool = False) -> T:
+        """Run `work` in the writer's thread, within a transaction.
+
+        What `may_be_lost` need not have reached the disk when this returns: it does so with the
+        next commit that has to. A crash of the machine may take it back, nothing else, and nothing
+        that came after it is kept then.
+        """
         future = asyncio.get_running_loop().create_future()
-        self._ask(_Work(work, future))
+        self._ask(_Work(work, future, may_be_lost))
         result: T = await future
         return result
 
@@ -161,8 +182,11 @@ class SqliteWriter:
         self._connection.close()
 
     def _commit(self, callers: list[_Caller]) -> _Answers:
+        is_durable = not all(isinstance(c, _Work) and c.may_be_lost for c in callers)
         try:
+            self._sync_commits(is_durable)
             self._connection.execute("BEGIN IMMEDIATE")
+            self._check_memory()
             answers = self._perform(callers)
             self._connection.execute("COMMIT")
         except Exception as error:  # whatever it is, each caller has to hear of it
@@ -190,14 +214,14 @@ class SqliteWriter:
 
     def _advance(self, callers: Sequence[_Steps]) -> _Answers:
         """Apply the steps of all of them in one go; where that fails, each by itself."""
-        answers = self._write(callers, self._runs.write)
+        answers = self._write(callers, self._steps.write)
         for place, (future, answer) in enumerate(answers):
             if isinstance(answer, Exception):
                 answers[place] = future, [self._step(row) for row in callers[place].rows]
         return answers
 
     def _step(self, row: Asked) -> Answer:
-        answers = self._alone(partial(_apply, self._runs.write, (row,)))
+        answers = self._alone(partial(_apply, self._steps.write, (row,)))
         return answers if isinstance(answers, Exception) else answers[0]
 
     def _refused(self, callers: list[_Reports]) -> dict[asyncio.Future[Any], list[ReportOutcome]]:
@@ -238,12 +262,14 @@ class SqliteWriter:
         Raises the error when the transaction cannot go on.
         """
         self._connection.execute("SAVEPOINT alone")
+        self.runs.settle()
         try:
             result = run(self._connection)
         except Exception as error:
             if self._explain(error) or not self._connection.in_transaction:
                 raise
             self._connection.execute("ROLLBACK TO alone")
+            self.runs.undo()
             result = error
         self._connection.execute("RELEASE alone")
         return result
@@ -255,7 +281,26 @@ class SqliteWriter:
         failure.__cause__ = error
         return failure
 
+    def _sync_commits(self, wanted: bool) -> None:
+        """Have the next commit wait for the disk, or not; the log stays in order either way."""
+        if wanted is not self._is_synced:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
+            self._is_synced = wanted
+
+    def _check_memory(self) -> None:
+        """Forget all once another program has written to the file, which nobody should."""
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if version != self._data_version:
+            self._data_version = version
+            self._forget()
+
+    def _forget(self) -> None:
+        self.runs.clear()
+        self.turns.forget()
+        self.workflows.clear()
+
     def _roll_back(self) -> None:
+        self._forget()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 

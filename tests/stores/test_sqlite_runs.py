@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -14,7 +13,13 @@ import pytest_asyncio
 
 from opscore_middleware.core.runs.records import Advance, Run
 from opscore_middleware.core.runs.tasks import TaskState
-from opscore_middleware.stores import sqlite_advances, sqlite_claims, sqlite_tasks, sqlite_words
+from opscore_middleware.stores import (
+    sqlite_advances,
+    sqlite_claims,
+    sqlite_tasks,
+    sqlite_vacancies,
+    sqlite_words,
+)
 from opscore_middleware.stores.schema import steps
 from opscore_middleware.stores.sqlite import SqliteStore
 from opscore_middleware.stores.sqlite_upgrade import APPLICATION_ID
@@ -88,7 +93,8 @@ async def test_two_open_attempts_in_one_slot_cannot_be_kept(store: SqliteStore) 
     [
         (sqlite_claims._QUEUES, "tasks_queued"),
         (sqlite_claims._WAITING, "tasks_queued"),
-        (sqlite_claims._CANDIDATES, "tasks_open"),
+        (sqlite_vacancies._WITH_KEYS, "tasks_open"),
+        (sqlite_vacancies._OF_AGENTS, "tasks_open"),
         (sqlite_tasks._NEXT_READY, "tasks_queued"),
         (sqlite_tasks._DUE, "tasks_by_deadline"),
         (sqlite_tasks._OPEN_OF, "tasks_open"),
@@ -99,7 +105,7 @@ async def test_two_open_attempts_in_one_slot_cannot_be_kept(store: SqliteStore) 
 )
 async def test_finished_tasks_are_not_looked_at(store: SqliteStore, query: str, index: str) -> None:
     def plan(connection: sqlite3.Connection) -> list[str]:
-        names = dict.fromkeys(("queues", "agents", "capabilities"), "[]") | {"now": 0, "limit": 1}
+        names = {"queues": "[]"} | {"now": 0, "limit": 1}
         values = names if ":" in query else [0] * (3 if "?3" in query else query.count("?"))
         return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
 
@@ -119,21 +125,48 @@ async def test_the_turn_to_hear_is_free_once_the_file_is_opened_again(tmp_path: 
         await store.close()
 
 
-async def test_agents_of_an_older_release_get_tasks_by_what_they_can_do(tmp_path: Path) -> None:
-    path = tmp_path / "opscore.db"
+def older(path: Path, version: int, *statements: str) -> None:
+    """Have a database as a release left it whose schema had this version."""
     with closing(sqlite3.connect(path)) as connection:
-        for step in steps("sqlite")[:4]:
+        for step in steps("sqlite")[:version]:
             connection.executescript(step.sql)
         connection.executescript(
-            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 4;"
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
         )
-        connection.execute(
-            "INSERT INTO agents (agent_key, agent_id, agent_name, version, capabilities,"
-            " registered_at, updated_at) VALUES (1, 'a', 'a', '', ?, 1, 1)",
-            (json.dumps(["c", "c", "d"]),),
-        )
+        for statement in statements:
+            connection.execute(statement)
         connection.commit()
+
+
+async def test_agents_of_an_older_release_get_tasks_by_what_they_can_do(tmp_path: Path) -> None:
+    path = tmp_path / "opscore.db"
+    older(
+        path,
+        4,
+        "INSERT INTO agents (agent_key, agent_id, agent_name, version, capabilities,"
+        """ registered_at, updated_at) VALUES (1, 'a', 'a', '', '["c","c","d"]', 1, 1)""",
+    )
     store = SqliteStore(str(path))
     await store.open()
     assert await store.candidates(pinned=None, capability="c") == ["a"]
+    await store.close()
+
+
+async def test_tasks_of_an_older_release_are_due_unless_they_have_ended(tmp_path: Path) -> None:
+    path = tmp_path / "opscore.db"
+    older(
+        path,
+        6,
+        "INSERT INTO agents (agent_key, agent_id, agent_name, version, capabilities,"
+        " registered_at, updated_at) VALUES (1, 'a', 'a', '', '[]', 1, 1)",
+        "INSERT INTO sessions (session_key, session_id, agent_key, state, created_at, updated_at)"
+        " VALUES (1, 's', 1, 'running', 1, 1)",
+        "INSERT INTO tasks (task_id, session_key, node, name, state, priority, pinned, attempt,"
+        " spent, start_within, rerouted, inferred, created_at, stopped, deadline_at)"
+        " SELECT value, 1, 'n', 'n', value, 0, 'a', 1, 0, 1, 0, 0, 1, 0, 1"
+        """ FROM json_each('["running","completed"]')""",
+    )
+    store = SqliteStore(str(path))
+    await store.open()
+    assert [task.task_id for task in await store.due(now=NOW, limit=10)] == ["running"]
     await store.close()

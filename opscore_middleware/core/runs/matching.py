@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-__all__ = ["Match", "Slot", "Waiting", "match"]
+from opscore_middleware.core.runs.tasks import Route, Task, TaskState
+
+__all__ = ["Match", "Slot", "Waiting", "given", "match"]
 
 
 class Waiting(NamedTuple):
@@ -57,6 +59,22 @@ def match(waiting: Iterable[Waiting], slots: Iterable[Slot], *, limit: int) -> l
         if slot is not None:
             matches.append(Match(task, slot))
     return matches
+
+
+def given(task: Task, slot: Slot, *, route: Route | None, now: int) -> Task:
+    """Return a task whose next attempt goes to a slot, by the route that its endpoint prefers."""
+    until = now + task.start_within
+    return task._replace(
+        state=TaskState.DISPATCHED,
+        attempt=task.attempt + 1,
+        agent_id=slot.agent_id,
+        instance_id=slot.instance_id,
+        route=route,
+        rerouted=False,
+        stopped=False,
+        dispatched_at=now,
+        deadline_at=until if task.close_by is None else min(until, task.close_by),
+    )
 
 
 def _order(task: Waiting) -> tuple[int, int, int, int]:
