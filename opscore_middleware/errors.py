@@ -305,9 +305,8 @@ class InvalidDefinition(OpsCoreError):
 
     def __init__(self, faults: Sequence[Mapping[str, str]]) -> None:
         listed = [dict(fault) for fault in faults]
-        told = "; ".join(
-            f"{fault['path'] or 'the definition'}: {fault['message']}" for fault in listed
-        )
+        said = [f"{fault['path'] or 'the definition'}: {fault['message']}" for fault in listed]
+        told = "; ".join(said)
         super().__init__(
             f"The definition has {len(listed)} fault{'s' if len(listed) != 1 else ''}: {told}.",
             faults=listed,
@@ -371,20 +370,13 @@ class RemoteUnavailable(RemoteError):
 
 
 class EventsGone(RemoteError):
-    """The events that a watch was to go on from are not kept any more; some were missed.
-
-    `first_event_id` is the first that there is now.
-    """
+    """The events to go on from are not kept any more; `first_event_id` is the first that is."""
 
     code = "events_gone"
 
     def __init__(self, message: str, *, first_event_id: int, **context: Any) -> None:
         super().__init__(
-            message,
-            remote_status=None,
-            remote_code=None,
-            first_event_id=first_event_id,
-            **context,
+            message, remote_status=None, remote_code=None, first_event_id=first_event_id, **context
         )
         self.first_event_id = first_event_id
 

@@ -8,19 +8,29 @@ from itertools import islice
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from opscore_middleware.cli.checks import checked
+from opscore_middleware.cli.names import agent_id_of
 from opscore_middleware.cli.options import ApiKey, ApiUrl, AsJson
 from opscore_middleware.cli.output import (
     ago,
     details,
     print_json,
+    print_list,
     print_pairs,
     print_table,
     state_text,
 )
 from opscore_middleware.client import OpsCoreClient
-from opscore_middleware.core.models import Agent, AgentQuery, HistoryQuery, Liveness, Registration
+from opscore_middleware.core.models import (
+    Agent,
+    AgentQuery,
+    HistoryQuery,
+    Liveness,
+    Registration,
+    Transition,
+)
 
 __all__ = ["app"]
 
@@ -28,7 +38,9 @@ app = typer.Typer(
     help="See your agents and make them known.", no_args_is_help=True, rich_markup_mode=None
 )
 
-AgentId = Annotated[str, typer.Argument(help="The agent's id, as `opscore agents list` shows it.")]
+Named = Annotated[
+    str, typer.Argument(help="The agent's id or name, as `opscore agents list` shows them.")
+]
 
 
 @app.command("list")
@@ -52,31 +64,13 @@ def list_agents(
     query = checked(AgentQuery, state=state, name=name, capability=capability)
     with OpsCoreClient(api_url, api_key) as client:
         found = list(client.iter_agents(query))
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        typer.echo("No agents.", err=True)
-        return
-    now = datetime.now(UTC)
-    print_table(
-        ("NAME", "STATE", "SINCE", "CAPABILITIES", "ID"),
-        (
-            (
-                agent.agent_name,
-                state_text(agent.state, lost=agent.lost),
-                ago(agent.timestamp, now),
-                ", ".join(agent.capabilities),
-                agent.agent_id,
-            )
-            for agent in found
-        ),
-    )
+    columns = ("NAME", "STATE", "SINCE", "CAPABILITIES", "ID")
+    print_list(found, columns, _row, none="No agents.", as_json=as_json)
 
 
 @app.command()
 def show(
-    agent_id: AgentId,
+    agent: Named,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
@@ -86,19 +80,19 @@ def show(
     Example:
 
     \b
-      opscore agents show 4f0c...
+      opscore agents show summarizer
     """
     with OpsCoreClient(api_url, api_key) as client:
-        agent = client.get_agent(agent_id)
+        found = client.get_agent(agent_id_of(client, agent))
     if as_json:
-        print_json(agent)
+        print_json(found)
     else:
-        _print_agent(agent, datetime.now(UTC))
+        _print_agent(found, datetime.now(UTC))
 
 
 @app.command()
 def history(
-    agent_id: AgentId,
+    agent: Named,
     limit: Annotated[int, typer.Option(min=1, help="How many at most, newest first.")] = 20,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
@@ -109,28 +103,15 @@ def history(
     Examples:
 
     \b
-      opscore agents history 4f0c...
+      opscore agents history summarizer
       opscore agents history 4f0c... --limit 500 --json
     """
     with OpsCoreClient(api_url, api_key) as client:
         query = HistoryQuery(limit=min(limit, 1000))
+        agent_id = agent_id_of(client, agent)
         transitions = list(islice(client.iter_history(agent_id, query), limit))
-    if as_json:
-        print_json(transitions)
-        return
-    print_table(
-        ("TIME", "STATE", "SEQUENCE", "INSTANCE", "DETAILS"),
-        (
-            (
-                transition.timestamp.isoformat(timespec="milliseconds"),
-                state_text(transition.state),
-                "" if transition.sequence is None else str(transition.sequence),
-                transition.instance_id or "",
-                details(transition.details),
-            )
-            for transition in transitions
-        ),
-    )
+    columns = ("TIME", "STATE", "SEQUENCE", "INSTANCE", "DETAILS")
+    print_list(transitions, columns, _line, none="No transitions.", as_json=as_json)
 
 
 @app.command()
@@ -156,6 +137,7 @@ def register(
     """
     registration = checked(
         Registration,
+        arguments={"agent_name"},
         agent_name=name,
         version=agent_version,
         capabilities=capability,
@@ -171,7 +153,7 @@ def register(
 
 @app.command()
 def deregister(
-    agent_id: AgentId,
+    agent: Named,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
@@ -185,11 +167,32 @@ def deregister(
       opscore agents deregister 4f0c... --yes
     """
     with OpsCoreClient(api_url, api_key) as client:
+        agent_id = agent_id_of(client, agent)
         if sys.stdin.isatty() and not yes:
-            agent = client.get_agent(agent_id)
-            typer.confirm(f"Take out {agent.agent_name!r}, which is {agent.state}?", abort=True)
+            found = client.get_agent(agent_id)
+            typer.confirm(f"Take out {found.agent_name!r}, which is {found.state}?", abort=True)
         client.deregister_agent(agent_id)
     typer.echo(f"{agent_id} is deregistered.")
+
+
+def _row(agent: Agent, now: datetime) -> tuple[str | Text, ...]:
+    return (
+        agent.agent_name,
+        state_text(agent.state, lost=agent.lost),
+        ago(agent.timestamp, now),
+        ", ".join(agent.capabilities),
+        agent.agent_id,
+    )
+
+
+def _line(transition: Transition, _now: datetime) -> tuple[str | Text, ...]:
+    return (
+        transition.timestamp.isoformat(timespec="milliseconds"),
+        state_text(transition.state),
+        "" if transition.sequence is None else str(transition.sequence),
+        transition.instance_id or "",
+        details(transition.details),
+    )
 
 
 def _print_agent(agent: Agent, now: datetime) -> None:

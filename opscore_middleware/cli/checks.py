@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+from collections.abc import Collection
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,17 +15,29 @@ __all__ = ["checked", "json_object"]
 M = TypeVar("M", bound=BaseModel)
 
 
-def checked(model: type[M], **values: Any) -> M:
+_OPTIONS: Final = {
+    "agent_id": "--agent",
+    "capabilities": "--capability",
+    "contact_endpoint": "--endpoint",
+    "session_id": "--session",
+}
+"""The options that are called otherwise than the fields that they are for."""
+
+
+def checked(model: type[M], *, arguments: Collection[str] = (), **values: Any) -> M:
     """Return the model; what is not given (None) keeps its default.
 
-    Raises `ConfigurationError`, which names the value and the rule, for the first that cannot be.
+    Fields are typed as options, but for those that are `arguments`. Raises `ConfigurationError`,
+    which names the option, its value and the rule, for the first that cannot be.
     """
     given = {name: value for name, value in values.items() if value is not None}
     try:
         return model(**given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        field = str(first["loc"][0])
+        option = _OPTIONS.get(field, f"--{field.replace('_', '-')}")
+        where = field if field in arguments else option
         raise ConfigurationError(f"{where} {first['input']!r}: {first['msg']}.") from None
 
 

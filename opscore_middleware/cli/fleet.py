@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from opscore_middleware.cli.options import ApiKey, ApiUrl, AsJson
-from opscore_middleware.cli.output import ago, print_json, state_text
+from opscore_middleware.cli.output import ago, console, print_json, state_text
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.fleet import Fleet
 from opscore_middleware.core.models import Liveness
@@ -46,7 +46,7 @@ def fleet(
         elif watch:
             _watch(client, seen)
         else:
-            Console().print(_drawn(seen, datetime.now(UTC)))
+            console().print(_drawn(seen, datetime.now(UTC)))
 
 
 def _watch(client: OpsCoreClient, seen: Fleet) -> None:

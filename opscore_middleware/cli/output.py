@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
 
 import typer
 from pydantic import BaseModel
@@ -20,14 +20,19 @@ from opscore_middleware.core.states import AgentState
 
 __all__ = [
     "ago",
+    "console",
     "details",
     "moment",
+    "print_changed",
     "print_json",
+    "print_list",
     "print_pairs",
     "print_table",
     "state_text",
     "table_of",
 ]
+
+M = TypeVar("M", bound=BaseModel)
 
 _COLOURS: Final[Mapping[str, str]] = {
     AgentState.UNKNOWN: "dim",
@@ -89,9 +94,35 @@ def print_json(value: BaseModel | Iterable[BaseModel]) -> None:
         typer.echo(json.dumps(items, indent=2, ensure_ascii=False))
 
 
+def print_list(
+    found: Sequence[M],
+    columns: Iterable[str],
+    row: Callable[[M, datetime], Iterable[str | Text]],
+    *,
+    none: str,
+    as_json: bool,
+) -> None:
+    """Print what was listed: a row for each as `row` words it now, or JSON; for nothing, `none`."""
+    if as_json:
+        print_json(found)
+    elif found:
+        now = datetime.now(UTC)
+        print_table(columns, (row(one, now) for one in found))
+    else:
+        typer.echo(none, err=True)
+
+
+def print_changed(name: str, changed: M, state: str, *, as_json: bool) -> None:
+    """Print what became of something that was changed."""
+    if as_json:
+        print_json(changed)
+    else:
+        typer.echo(f"{name} is {state}.")
+
+
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
     """Print rows under their headings; text stays text, whatever brackets it holds."""
-    _console().print(table_of(columns, rows))
+    console().print(table_of(columns, rows))
 
 
 def table_of(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
@@ -120,12 +151,13 @@ def print_pairs(pairs: Iterable[tuple[str, str | Text]]) -> None:
     table.add_column(overflow="fold")
     for name, value in pairs:
         table.add_row(name, _plain(value))
-    _console().print(table)
+    console().print(table)
 
 
 def _plain(cell: str | Text) -> Text:
     return cell if isinstance(cell, Text) else Text(cell)
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Return what prints as wide as the terminal, and in a pipe without breaking lines."""
     return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)

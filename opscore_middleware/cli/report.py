@@ -8,16 +8,18 @@ from typing import Annotated
 import typer
 
 from opscore_middleware.cli.checks import checked, json_object
+from opscore_middleware.cli.names import id_by_name
 from opscore_middleware.cli.options import ApiKey, ApiUrl, AsJson
 from opscore_middleware.cli.output import print_json
 from opscore_middleware.client import OpsCoreClient
-from opscore_middleware.core.models import StateReport
+from opscore_middleware.core.models import StateAccepted, StateReport
+from opscore_middleware.errors import RemoteError
 
 __all__ = ["report"]
 
 
 def report(
-    agent_id: Annotated[str, typer.Argument(help="The agent that it is about.")],
+    agent: Annotated[str, typer.Argument(help="The agent that it is about, by its id or name.")],
     state: Annotated[
         str, typer.Argument(help="initializing, idle, active, error, draining or finished.")
     ],
@@ -33,19 +35,28 @@ def report(
     Examples:
 
     \b
-      opscore report 4f0c... idle
-      opscore report 4f0c... error --details '{"message": "out of quota"}'
+      opscore report summarizer idle
+      opscore report summarizer error --details '{"message": "out of quota"}'
     """
     told = checked(
         StateReport,
-        agent_id=agent_id,
+        arguments={"agent_id", "state"},
+        agent_id=agent,
         state=state,
         details=json_object(details, option="--details"),
         timestamp=datetime.now(UTC),
     )
     with OpsCoreClient(api_url, api_key) as client:
-        answer = client.report_state(told)
+        answer = _reported(client, told)
     if as_json:
         print_json(answer)
     else:
         typer.echo(answer.message)
+
+
+def _reported(client: OpsCoreClient, told: StateReport) -> StateAccepted:
+    try:
+        return client.report_state(told)
+    except RemoteError as error:
+        agent_id = id_by_name(client, told.agent_id, error)
+    return client.report_state(told.model_copy(update={"agent_id": agent_id}))

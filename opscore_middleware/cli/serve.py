@@ -9,38 +9,40 @@ import typer
 __all__ = ["serve"]
 
 
+Host = Annotated[
+    str | None,
+    typer.Option(
+        help="The address to listen on; else OPSCORE_HOST, else 127.0.0.1.", show_default=False
+    ),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="0 takes any port that is free; else OPSCORE_PORT, else 8000.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="How many processes share the port, on PostgreSQL; else OPSCORE_WORKERS, else 1.",
+        show_default=False,
+    ),
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        help="Where everything is kept; else OPSCORE_DATABASE_URL, else sqlite:///opscore.db.",
+        show_default=False,
+    ),
+]
+
+
 def serve(
-    host: Annotated[
-        str | None,
-        typer.Option(
-            help="The address to listen on; else OPSCORE_HOST, else 127.0.0.1.",
-            show_default=False,
-        ),
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=65535,
-            help="0 takes any port that is free; else OPSCORE_PORT, else 8000.",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="How many processes share the port, on PostgreSQL; else OPSCORE_WORKERS, else 1.",
-            show_default=False,
-        ),
-    ] = None,
-    database: Annotated[
-        str | None,
-        typer.Option(
-            help="Where everything is kept; else OPSCORE_DATABASE_URL, else sqlite:///opscore.db.",
-            show_default=False,
-        ),
-    ] = None,
+    host: Host = None, port: Port = None, workers: Workers = None, database: Database = None
 ) -> None:
     """Run Ops-Core until it is stopped.
 

@@ -8,14 +8,18 @@ from itertools import islice
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from opscore_middleware.cli.checks import checked
+from opscore_middleware.cli.names import agent_id_of
 from opscore_middleware.cli.options import ApiKey, ApiUrl, AsJson
 from opscore_middleware.cli.output import (
     ago,
     details,
     moment,
+    print_changed,
     print_json,
+    print_list,
     print_pairs,
     print_table,
     state_text,
@@ -39,7 +43,9 @@ SessionId = Annotated[
 
 @app.command("list")
 def list_sessions(
-    agent: Annotated[str | None, typer.Option(help="Only those of the agent with this id.")] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="Only those of the agent with this id or name.")
+    ] = None,
     state: Annotated[
         str | None,
         typer.Option(help="started, running, paused, completed, failed or cancelled."),
@@ -57,29 +63,13 @@ def list_sessions(
       opscore session list
       opscore session list --state failed --limit 10
     """
-    query = checked(SessionQuery, agent_id=agent, state=state, limit=min(limit, 1000))
+    query = checked(SessionQuery, state=state, limit=min(limit, 1000))
     with OpsCoreClient(api_url, api_key) as client:
+        if agent is not None:
+            query = query.model_copy(update={"agent_id": agent_id_of(client, agent)})
         found = list(islice(client.iter_sessions(query), limit))
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        typer.echo("No sessions.", err=True)
-        return
-    now = datetime.now(UTC)
-    print_table(
-        ("SESSION", "STATE", "STARTED", "WORKFLOW", "AGENT"),
-        (
-            (
-                session.session_id,
-                state_text(session.state),
-                ago(session.created_at, now),
-                session.workflow_id or "",
-                session.agent_id,
-            )
-            for session in found
-        ),
-    )
+    columns = ("SESSION", "STATE", "STARTED", "WORKFLOW", "AGENT")
+    print_list(found, columns, _row, none="No sessions.", as_json=as_json)
 
 
 @app.command()
@@ -207,11 +197,18 @@ def watch(
             raise typer.Exit(1)
 
 
+def _row(session: Session, now: datetime) -> tuple[str | Text, ...]:
+    return (
+        session.session_id,
+        state_text(session.state),
+        ago(session.created_at, now),
+        session.workflow_id or "",
+        session.agent_id,
+    )
+
+
 def _print_changed(session: Session, *, as_json: bool) -> None:
-    if as_json:
-        print_json(session)
-    else:
-        typer.echo(f"{session.session_id} is {session.state}.")
+    print_changed(session.session_id, session, session.state, as_json=as_json)
 
 
 def _print_session(session: Session) -> None:

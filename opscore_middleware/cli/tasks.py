@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from opscore_middleware.cli.checks import checked
+from opscore_middleware.cli.names import agent_id_of
 from opscore_middleware.cli.options import ApiKey, ApiUrl, AsJson
 from opscore_middleware.cli.output import (
     ago,
     details,
     moment,
+    print_changed,
     print_json,
+    print_list,
     print_pairs,
-    print_table,
     state_text,
 )
 from opscore_middleware.client import OpsCoreClient
@@ -34,8 +37,9 @@ app = typer.Typer(
 TaskId = Annotated[str, typer.Argument(help="The task's id, as `opscore task list` shows it.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most, newest first.")]
 Capability = Annotated[str | None, typer.Option(help="Only those that need this.")]
-AgentId = Annotated[
-    str | None, typer.Option(help="Only those that the agent with this id has, had, or is to have.")
+Agent = Annotated[
+    str | None,
+    typer.Option(help="Only those that the agent with this id or name has, had, or is to have."),
 ]
 
 
@@ -48,7 +52,7 @@ def list_tasks(
             help="waiting, ready, dispatched, running, completed, failed, skipped or cancelled."
         ),
     ] = None,
-    agent: AgentId = None,
+    agent: Agent = None,
     capability: Capability = None,
     limit: Limit = 100,
     as_json: AsJson = False,
@@ -67,12 +71,11 @@ def list_tasks(
         TaskQuery,
         session_id=session,
         state=state,
-        agent_id=agent,
         capability=capability,
         limit=min(limit, 1000),
     )
     with OpsCoreClient(api_url, api_key) as client:
-        _print_tasks(list(islice(client.iter_tasks(query), limit)), as_json=as_json)
+        _print_tasks(client, query, agent, limit, as_json=as_json)
 
 
 @app.command()
@@ -162,7 +165,7 @@ def retry(
 
 @app.command()
 def dead(
-    agent: AgentId = None,
+    agent: Agent = None,
     capability: Capability = None,
     limit: Limit = 100,
     replay: Annotated[
@@ -188,49 +191,45 @@ def dead(
             else:
                 typer.echo(f"{replayed.replayed} tasks are tried again.")
             return
-        query = checked(
-            TaskQuery, dead=True, agent_id=agent, capability=capability, limit=min(limit, 1000)
-        )
-        _print_tasks(list(islice(client.iter_tasks(query), limit)), as_json=as_json)
+        query = checked(TaskQuery, dead=True, capability=capability, limit=min(limit, 1000))
+        _print_tasks(client, query, agent, limit, as_json=as_json)
 
 
 def _print_changed(task: TaskView, *, as_json: bool) -> None:
-    if as_json:
-        print_json(task)
-    else:
-        typer.echo(f"{task.task_id} is {task.state}.")
+    print_changed(task.task_id, task, task.state, as_json=as_json)
 
 
-def _print_tasks(found: list[TaskView], *, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        typer.echo("No tasks.", err=True)
-        return
-    now = datetime.now(UTC)
-    print_table(
-        ("TASK", "STATE", "CREATED", "BY", "ATTEMPT", "SESSION", "ID"),
-        (
-            (
-                task.node if task.item is None else f"{task.node}[{task.item}]",
-                state_text(task.state),
-                ago(task.created_at, now),
-                task.assigned_agent_id or task.agent_id or task.agent_capability or "",
-                str(task.attempt or ""),
-                task.session_id,
-                task.task_id,
-            )
-            for task in found
-        ),
+def _print_tasks(
+    client: OpsCoreClient, query: TaskQuery, agent: str | None, limit: int, *, as_json: bool
+) -> None:
+    if agent is not None:
+        query = query.model_copy(update={"agent_id": agent_id_of(client, agent)})
+    found = list(islice(client.iter_tasks(query), limit))
+    columns = ("TASK", "STATE", "CREATED", "BY", "ATTEMPT", "SESSION", "ID")
+    print_list(found, columns, _row, none="No tasks.", as_json=as_json)
+
+
+def _row(task: TaskView, now: datetime) -> tuple[str | Text, ...]:
+    return (
+        _place(task),
+        state_text(task.state),
+        ago(task.created_at, now),
+        task.assigned_agent_id or task.agent_id or task.agent_capability or "",
+        str(task.attempt or ""),
+        task.session_id,
+        task.task_id,
     )
+
+
+def _place(task: TaskView) -> str:
+    return task.node if task.item is None else f"{task.node}[{task.item}]"
 
 
 def _print_task(task: TaskView) -> None:
     print_pairs(
         [
             ("id", task.task_id),
-            ("task", task.node if task.item is None else f"{task.node}[{task.item}]"),
+            ("task", _place(task)),
             ("name", task.name),
             ("state", state_text(task.state)),
             ("workflow", task.workflow_id or ""),

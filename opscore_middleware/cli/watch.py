@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from opscore_middleware.cli.checks import checked
+from opscore_middleware.cli.names import agent_id_of
 from opscore_middleware.cli.options import ApiKey, ApiUrl
 from opscore_middleware.cli.output import details, state_text
 from opscore_middleware.client import OpsCoreClient
@@ -18,7 +19,9 @@ __all__ = ["watch"]
 
 
 def watch(
-    agent: Annotated[str | None, typer.Option(help="Only of the agent with this id.")] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="Only of the agent with this id or name.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Only of agents with this name.")] = None,
     state: Annotated[str | None, typer.Option(help="Only changes to this state.")] = None,
     capability: Annotated[str | None, typer.Option(help="Only of agents that can do this.")] = None,
@@ -46,14 +49,14 @@ def watch(
     \b
       opscore watch
       opscore watch --state error
-      opscore watch --agent 4f0c... --since 0 --json
+      opscore watch --agent summarizer --since 0 --json
     """
-    query = checked(
-        WatchQuery, agent_id=agent, name=name, state=state, capability=capability, after=since
-    )
+    query = checked(WatchQuery, name=name, state=state, capability=capability, after=since)
     console = Console(soft_wrap=True, highlight=False)
     try:
         with OpsCoreClient(api_url, api_key) as client:
+            if agent is not None:
+                query = query.model_copy(update={"agent_id": agent_id_of(client, agent)})
             for event in client.watch(query):
                 if as_json:
                     typer.echo(event.model_dump_json(by_alias=True))

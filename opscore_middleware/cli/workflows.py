@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +13,9 @@ from rich.text import Text
 
 from opscore_middleware.cli.checks import checked, json_object
 from opscore_middleware.cli.definitions import FileFault, is_file_name, look_at
+from opscore_middleware.cli.names import agent_id_of
 from opscore_middleware.cli.options import ApiKey, ApiUrl, AsJson
-from opscore_middleware.cli.output import ago, print_json, print_pairs, print_table
+from opscore_middleware.cli.output import ago, print_json, print_list, print_pairs, print_table
 from opscore_middleware.cli.progress import follow_session
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.runs.views import WorkflowQuery, WorkflowStart, WorkflowView
@@ -34,6 +35,17 @@ File = Annotated[
 WorkflowId = Annotated[
     str, typer.Argument(help="The definition's id, as `opscore workflow list` shows it.")
 ]
+
+Workflow = Annotated[
+    str,
+    typer.Argument(
+        help="A definition's id, or a file with one, by its .json, .yaml or /.", metavar="WORKFLOW"
+    ),
+]
+RunAt = Annotated[
+    str | None, typer.Option(help="When to begin, as 2026-01-31T12:00:00Z; else now.")
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Show how it goes until it is over.")]
 
 
 @app.command()
@@ -103,27 +115,8 @@ def list_workflows(
     query = WorkflowQuery(limit=min(limit, 1000))
     with OpsCoreClient(api_url, api_key) as client:
         found = list(islice(client.iter_workflows(query), limit))
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        typer.echo("No workflows.", err=True)
-        return
-    now = datetime.now(UTC)
-    print_table(
-        ("ID", "VERSION", "NAME", "TASKS", "SCHEDULE", "KEPT"),
-        (
-            (
-                kept.workflow_id,
-                str(kept.version),
-                kept.name,
-                str(len(kept.definition["tasks"])),
-                kept.definition.get("schedule") or "",
-                ago(kept.created_at, now),
-            )
-            for kept in found
-        ),
-    )
+    columns = ("ID", "VERSION", "NAME", "TASKS", "SCHEDULE", "KEPT")
+    print_list(found, columns, _row, none="No workflows.", as_json=as_json)
 
 
 @app.command()
@@ -154,25 +147,15 @@ def show(
 
 @app.command()
 def run(
-    workflow: Annotated[
-        str,
-        typer.Argument(
-            help="A definition's id, or a file with one, by its .json, .yaml or /.",
-            metavar="WORKFLOW",
-        ),
-    ],
+    workflow: Workflow,
     agent: Annotated[
-        str, typer.Option(help="The id of the agent that the session is to belong to.")
+        str, typer.Option(help="The agent that the session is to belong to, by its id or name.")
     ],
     payload: Annotated[
         str | None, typer.Option(help="The first tasks' payload, a JSON object.")
     ] = None,
-    run_at: Annotated[
-        str | None, typer.Option(help="When to begin, as 2026-01-31T12:00:00Z; else now.")
-    ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show how it goes until it is over.")
-    ] = False,
+    run_at: RunAt = None,
+    watch: Watch = False,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
@@ -184,8 +167,8 @@ def run(
     Examples:
 
     \b
-      opscore workflow run digest --agent 4f0c... --payload '{"topic": "rain"}'
-      opscore workflow run ./digest.yaml --agent 4f0c... --watch
+      opscore workflow run digest --agent summarizer --payload '{"topic": "rain"}'
+      opscore workflow run ./digest.yaml --agent summarizer --watch
     """
     if watch and as_json:
         raise ConfigurationError("--watch draws for a person; leave out --json, or --watch.")
@@ -198,13 +181,24 @@ def run(
         run_at=run_at,
     )
     with OpsCoreClient(api_url, api_key) as client:
-        started = client.start_workflow(agent, start)
+        started = client.start_workflow(agent_id_of(client, agent), start)
         if as_json:
             print_json(started)
             return
         typer.echo(started.session_id)
         if watch and follow_session(client, started.session_id) is not SessionState.COMPLETED:
             raise typer.Exit(1)
+
+
+def _row(kept: WorkflowView, now: datetime) -> tuple[str | Text, ...]:
+    return (
+        kept.workflow_id,
+        str(kept.version),
+        kept.name,
+        str(len(kept.definition["tasks"])),
+        kept.definition.get("schedule") or "",
+        ago(kept.created_at, now),
+    )
 
 
 def _right(file: Path) -> WorkflowDefinition:

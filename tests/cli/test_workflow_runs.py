@@ -313,7 +313,7 @@ REFUSED = {
     ),
     "a start without an offset": (
         ("workflow", "run", "x", "--agent", "a", "--run-at", "2026-01-31T12:00:00"),
-        *(2, "run_at"),
+        *(2, "--run-at"),
     ),
     "a task that nobody made": (("task", "show", "none"), 1, "'none'"),
     "the reason of none": (("task", "why", "none"), 1, "'none'"),
@@ -335,5 +335,5 @@ def test_what_goes_wrong_is_one_clear_line(
 
 
 def test_lists_without_anything_say_so(opscore: Opscore) -> None:
-    assert opscore("task", "list", "--agent", "nobody").stderr == "No tasks.\n"
-    assert json.loads(opscore("task", "list", "--agent", "nobody", "--json").stdout) == []
+    assert opscore("task", "list", "--capability", "none").stderr == "No tasks.\n"
+    assert json.loads(opscore("task", "list", "--capability", "none", "--json").stdout) == []

@@ -40,7 +40,14 @@ def test_a_cancelled_session_does_nothing_more() -> None:
 def test_a_session_that_is_completed_is_not_cancelled() -> None:
     play = Play(one("a"))
     play.finish("a")
-    with pytest.raises(SessionEnded):
+    with pytest.raises(SessionEnded, match="Start a new session"):
+        play.step(cancel)
+
+
+def test_who_would_cancel_a_session_that_failed_is_told_of_the_retry() -> None:
+    play = Play(one("a", retry=ONCE))
+    play.fail("a")
+    with pytest.raises(SessionEnded, match="POST /v1/opscore/sessions/s/retry"):
         play.step(cancel)
 
 

@@ -97,7 +97,19 @@ async def test_its_time_has_not_come(bench: Bench) -> None:
     claim = await bench.claim()
     await bench.engine.not_sent(claim.task, error={"type": "T", "message": "It broke."})
     told = await why(bench, session_id, "b")
-    assert told == "Retry in 12s, after attempt 1 failed: It broke."
+    assert told == "Retry in 12s, after 1 of 3 attempts failed: It broke."
+
+
+async def test_an_attempt_that_was_put_off_is_none_that_failed(bench: Bench) -> None:
+    await bench.say("idle")
+    session_id = await bench.start(one("a"))
+    full = {"type": "Busy", "message": "It has no room."}
+    for _ in range(2):
+        claim = await bench.claim()
+        await bench.engine.not_sent(claim.task, error=full, later=True, retry_after=7)
+        told = await why(bench, session_id)
+        assert told == "It is given out again in 7s, no attempt being spent: It has no room."
+        bench.clock.move(7)
 
 
 async def test_its_session_is_paused(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from opscore_middleware.core.clock import from_micros
 from opscore_middleware.core.runs.records import Run
 from opscore_middleware.core.runs.tasks import Task, attempt_id
+from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.errors import (
     Conflict,
     Forbidden,
@@ -134,11 +135,14 @@ def nothing_to_retry(task: Task) -> Conflict:
     )
 
 
-def session_over(run: Run, *, hint: str = "Start a new session.") -> SessionEnded:
-    """Return the error for a change of a run that has ended."""
+def session_over(run: Run, *, hint: str | None = None) -> SessionEnded:
+    """Return the error for a change of a run that has ended, and what can be done instead."""
+    if hint is None and run.state is not SessionState.COMPLETED:
+        hint = f"POST /v1/opscore/sessions/{run.session_id}/retry has it go on."
     since = "" if run.ended_at is None else f" since {from_micros(run.ended_at)}"
     return SessionEnded(
-        f"Session {run.session_id!r} is {run.state}{since}; what is over is not changed. {hint}",
+        f"Session {run.session_id!r} is {run.state}{since}; what is over is not changed. "
+        f"{hint or 'Start a new session.'}",
         session_id=run.session_id,
         state=run.state.value,
     )

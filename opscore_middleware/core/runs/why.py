@@ -43,7 +43,7 @@ async def why(
     if run.state is SessionState.PAUSED:
         return f"Its session {run.session_id!r} is paused."
     if task.ready_at is not None and task.ready_at > now:
-        return _not_yet(task, task.ready_at - now)
+        return _not_yet(task, run, rules, task.ready_at - now)
     return await _unclaimed(task, store, mark, now)
 
 
@@ -89,13 +89,15 @@ def _waiting(task: Task, run: Run, rules: Rules) -> str:
     return "It waits for a task that failed."
 
 
-def _not_yet(task: Task, wait: int) -> str:
-    message = _message(task.error)
+def _not_yet(task: Task, run: Run, rules: Rules, wait: int) -> str:
     if task.attempt == 0:
         return f"It is to begin in {_rounded(wait)}."
-    return f"Retry in {_rounded(wait)}, after attempt {task.attempt} failed" + (
-        f": {message}" if message else "."
-    )
+    message = _message(task.error)
+    told = f": {message}" if message else "."
+    if task.spent == 0:
+        return f"It is given out again in {_rounded(wait)}, no attempt being spent{told}"
+    most = rules.plan(run).nodes[task.node].retry.maximum_attempts
+    return f"Retry in {_rounded(wait)}, after {task.spent} of {most} attempts failed{told}"
 
 
 async def _unclaimed(task: Task, store: EngineStore, mark: Watermark | None, now: int) -> str:
