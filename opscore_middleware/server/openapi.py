@@ -74,6 +74,7 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
     schema["security"] = [{"OPSCORE_API_KEY": []}]
     paths = schema["paths"]
     _refuse_in_json(paths)
+    _summarise(paths)
     paths["/health"]["get"]["security"] = []
     single = paths.setdefault(_SINGLE, {})
     single["post"] = _operation(
@@ -113,6 +114,15 @@ def _refuse_in_json(paths: Mapping[str, Mapping[str, Any]]) -> None:
                 if status >= "400" and "content" in response:
                     (content,) = response["content"].values()
                     response["content"] = {"application/json": content}
+
+
+def _summarise(paths: Mapping[str, Mapping[str, Any]]) -> None:
+    """Have each operation say what it does: FastAPI takes its function's name for that."""
+    for operations in paths.values():
+        for operation in operations.values():
+            first, *rest = re.split(r"\.(?:\s+|$)", operation["description"], maxsplit=1)
+            operation["summary"] = " ".join(first.split())
+            operation["description"] = "".join(rest)
 
 
 def methods_of(schema: Mapping[str, Any], path: str) -> list[str]:

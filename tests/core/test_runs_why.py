@@ -100,6 +100,14 @@ async def test_its_time_has_not_come(bench: Bench) -> None:
     assert told == "Retry in 12s, after 1 of 3 attempts failed: It broke."
 
 
+async def test_it_has_failed(bench: Bench) -> None:
+    await bench.say("idle")
+    session_id = await bench.start(one("a", retry={"maximumAttempts": 1}))
+    claim = await bench.claim()
+    await bench.engine.not_sent(claim.task, error={"type": "T", "message": "It broke."})
+    assert await why(bench, session_id) == "It has failed: It broke."
+
+
 async def test_an_attempt_that_was_put_off_is_none_that_failed(bench: Bench) -> None:
     await bench.say("idle")
     session_id = await bench.start(one("a"))

@@ -27,6 +27,19 @@ def test_the_report_routes_are_documented_with_their_bodies_and_refusals(
     assert {"agentId", "timestamp", "state", "instanceId", "sequence"} <= set(report)
 
 
+def test_every_operation_is_summed_up_in_a_sentence(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    said = {f"{m} {path}": one for path, ms in paths.items() for m, one in ms.items()}
+    why = said["get /v1/opscore/tasks/{taskId}/why"]
+    assert why["summary"] == "Say in one sentence why a task is not running, or is what it is"
+    assert why["description"] == ""
+    start = said["post /v1/opscore/agents"]
+    assert start["summary"] == "Make an agent known without AgentKit"
+    assert start["description"] == "The same name gets the same id again."
+    for name, operation in said.items():
+        assert " " in operation["summary"], name
+
+
 def test_watching_is_documented_as_a_stream_and_as_a_wait(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     events = document["paths"]["/v1/opscore/events"]["get"]

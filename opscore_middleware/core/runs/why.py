@@ -49,7 +49,8 @@ async def why(
 
 def _ended(task: Task) -> str:
     message = _message(task.error)
-    return f"It is {task.state}{f': {message}' if message else '.'}"
+    what = "has failed" if task.state is TaskState.FAILED else f"is {task.state}"
+    return f"It {what}{f': {message}' if message else '.'}"
 
 
 def _spread(task: Task, run: Run) -> str:

@@ -67,7 +67,9 @@ def _closed(draft: Draft, task: Task) -> dict[str, Any]:
 
 def _not_begun(task: Task) -> dict[str, Any]:
     return _error(
-        "ScheduleToStartTimeout", f"Agent {task.agent_id!r} did not say in time that it had begun."
+        "ScheduleToStartTimeout",
+        f"Agent {task.agent_id!r} did not say in time that it had begun: no report named the "
+        "attempt as opscore_task_id in its details.",
     )
 
 
