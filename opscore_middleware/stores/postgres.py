@@ -41,14 +41,17 @@ from opscore_middleware.stores.postgres_listener import Listener
 from opscore_middleware.stores.postgres_liveness import DatabaseClock, HeartbeatWriter, watermark
 from opscore_middleware.stores.postgres_reports import Asked, ReportWriter
 from opscore_middleware.stores.postgres_run_store import PostgresRunStore, RunParts
+from opscore_middleware.stores.postgres_tasks import BY_KEYS
+from opscore_middleware.stores.postgres_turns import Turns
 from opscore_middleware.stores.postgres_upgrade import schema_version, upgrade
 from opscore_middleware.stores.postgres_workflows import Definitions
 from opscore_middleware.stores.schema import SchemaStatus, status_of, steps
 
 __all__ = ["PostgresStore"]
 
-_GATHERED_CONNECTIONS: Final = 3
-_OTHER_CONNECTIONS: Final = 6
+_GATHERED_CONNECTIONS: Final = 2
+_RUN_CONNECTIONS: Final = 3
+_OTHER_CONNECTIONS: Final = 4
 _MOST_ROWS: Final = 4096  # of one commit; who comes later waits for the next
 _MOST_STEPS: Final = 1024
 
@@ -94,8 +97,8 @@ class PostgresStore(PostgresRunStore):
     async def open(self) -> None:
         opened = self._prepared()
         try:
-            await opened.gathered.open()
-            await opened.others.open()
+            for connections in (opened.gathered, opened.runs.by_keys, opened.others):
+                await connections.open()
             async with opened.others.raw() as connection:
                 await upgrade(connection, self.address.shown, steps("postgres"))
                 await self._clock.compare(connection)
@@ -139,8 +142,9 @@ class PostgresStore(PostgresRunStore):
         route: Route | None = None,
         creation: Creation | None = None,
     ) -> Registered | None:
-        async with self._open().others.transaction() as connection:
-            return await postgres_agents.register(
+        opened = self._open()
+        async with opened.others.transaction() as connection:
+            registered = await postgres_agents.register(
                 connection,
                 registration=registration,
                 new_id=new_id,
@@ -149,6 +153,8 @@ class PostgresStore(PostgresRunStore):
                 route=route,
                 creation=creation,
             )
+        opened.runs.turns.forget()  # since the agent may be able to do something else
+        return registered
 
     async def deregister(
         self, agent_id: str, *, now: int, once: Once | None = None
@@ -282,6 +288,7 @@ class PostgresStore(PostgresRunStore):
 
     def _prepared(self) -> _Opened:
         gathered = Connections(self.address, size=_GATHERED_CONNECTIONS)
+        by_keys = Connections(self.address, size=_RUN_CONNECTIONS, settings=BY_KEYS)
         others = Connections(self.address, size=_OTHER_CONNECTIONS)
         definitions = Definitions()
         return _Opened(
@@ -299,15 +306,21 @@ class PostgresStore(PostgresRunStore):
                 most=_MOST_ROWS,
                 commits=self.commits,
             ),
-            RunParts(others, self._gathered_advances(gathered, definitions), definitions),
+            RunParts(
+                others,
+                by_keys,
+                self._gathered_advances(by_keys, definitions),
+                definitions,
+                Turns(),
+            ),
             Listener(self.address),
         )
 
     def _gathered_advances(
-        self, gathered: Connections, definitions: Definitions
+        self, by_keys: Connections, definitions: Definitions
     ) -> Gatherer[AskedOfRuns, list[Answer]]:
         return Gatherer(
-            RunWriter(gathered, definitions).write,
+            RunWriter(by_keys, definitions).write,
             weight=lambda asked: len(asked.steps),
             most=_MOST_STEPS,
             commits=self.commits,
@@ -328,4 +341,5 @@ async def _close(opened: _Opened) -> None:
     await opened.runs.advances.close()
     await opened.listener.close()
     await opened.gathered.close()
+    await opened.runs.by_keys.close()
     await opened.others.close()

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import asyncpg
 
 from opscore_middleware.core.liveness import Watermark
-from opscore_middleware.core.runs.matching import Slot, Waiting, match
-from opscore_middleware.core.runs.records import Claim, Endpoint
-from opscore_middleware.core.sessions import SessionState
+from opscore_middleware.core.runs.matching import Waiting, match
+from opscore_middleware.core.runs.records import Claim
 from opscore_middleware.stores.postgres_connections import Connection, Connections
 from opscore_middleware.stores.postgres_locks import CLAIMS
-from opscore_middleware.stores.postgres_reports import HURRY
-from opscore_middleware.stores.postgres_slots import FreeSlots, Wanted, free_slots
-from opscore_middleware.stores.postgres_tasks import BY_KEYS, FIELDS, RUNS, task_of
+from opscore_middleware.stores.postgres_slots import AGENT, CAPABILITY, Vacancies, Vacancy
+from opscore_middleware.stores.postgres_tasks import FIELDS, RUNS, task_of
+from opscore_middleware.stores.postgres_turns import FLEET, Fleet, Turns
 
 __all__ = ["Moment", "claim"]
 
 _TRIES: Final = 3
-
-_AGENT: Final = "agent "
-_CAPABILITY: Final = "capability "
-"""What a queue's name begins with, before whom its tasks wait for."""
+_GROWTH: Final = 4
 
 
 class Moment(NamedTuple):
@@ -42,10 +37,17 @@ class _Attempt(NamedTuple):
     missed: int
     passed: set[int]
     """The keys of sessions that do not run any more, or that somebody holds for long."""
+    instance_keys: list[int]
+    """Whom the tasks went to."""
 
 
-async def claim(connections: Connections, *, limit: int, moment: Moment) -> list[Claim]:
-    """Keep `core.runs.store.RunStore.claim`'s promise.
+_NOTHING: Final = _Attempt([], 0, set(), [])
+
+
+async def claim(
+    connections: Connections, turns: Turns, *, limit: int, moment: Moment
+) -> list[Claim]:
+    """Keep `core.runs.store.RunStore.claim`'s promise, on connections that look for keys.
 
     Replicas claim one after the other: each takes the lock of claims, and knows then that nobody
     else gives slots away. It chooses, locks the sessions of what it has chosen, in the order of
@@ -57,8 +59,10 @@ async def claim(connections: Connections, *, limit: int, moment: Moment) -> list
     claims: list[Claim] = []
     passed: set[int] = set()
     for _ in range(_TRIES):
-        attempt = await _try(connections, limit - len(claims), moment, passed)
+        attempt = await _try(connections, turns, limit - len(claims), moment, passed)
         claims += attempt.claims
+        for instance_key in attempt.instance_keys:
+            turns.given(instance_key, moment.kept)
         passed |= attempt.passed
         if not attempt.missed:
             break
@@ -66,13 +70,15 @@ async def claim(connections: Connections, *, limit: int, moment: Moment) -> list
 
 
 async def _try(
-    connections: Connections, limit: int, moment: Moment, passed: Collection[int]
+    connections: Connections, turns: Turns, limit: int, moment: Moment, passed: Collection[int]
 ) -> _Attempt:
     async with connections.connection() as connection:
-        queues = [row["queue"] for row in await connection.fetch(_QUEUES)]
-        if not queues or limit < 1:
-            return _Attempt([], 0, set())
-        choosing = _Choosing(connection, limit, moment, queues, passed)
+        rows = await connection.fetch(_QUEUES)
+        if not rows or limit < 1:
+            return _NOTHING
+        turns.notice(Fleet(rows[0]["last_instance"], rows[0]["updated_at"]))
+        queues = [row["queue"] for row in rows]
+        choosing = _Choosing(connection, turns, limit, moment, queues, passed)
         try:
             async with connection.transaction():
                 return await choosing.claim(_LOCK)
@@ -87,12 +93,14 @@ class _Choosing:
     def __init__(
         self,
         connection: Connection,
+        turns: Turns,
         limit: int,
         moment: Moment,
         queues: Sequence[str],
         passed: Collection[int],
     ) -> None:
         self._connection = connection
+        self._turns = turns
         self._limit = limit
         self._moment = moment
         self._queues = queues
@@ -100,57 +108,52 @@ class _Choosing:
 
     async def claim(self, lock: str) -> _Attempt:
         await self._connection.execute(_TAKE_TURN)
-        free, waiting = await self._look()
+        free = Vacancies(
+            self._connection, self._turns, mark=self._moment.mark, now=self._moment.kept
+        )
+        waiting = await self._look(free)
         tasks = (Waiting(*row[2:]) for row in waiting.values())
-        matches = match(tasks, free, limit=self._limit)
+        matches = match(tasks, free.slots, limit=self._limit)
+        self._turns.expect(len(matches))
         if not matches:
-            return _Attempt([], 0, set())
+            return _NOTHING
         wanted = {waiting[m.task.task_key]["session_key"] for m in matches}
-        rows = await self._connection.fetch(lock, list(wanted))
-        locked = {row["session_key"]: row["state"] for row in rows}
+        locked = {row["session_key"] for row in await self._connection.fetch(lock, list(wanted))}
         chosen = {
-            row["task_id"]: (row["session_key"], free[slot])
+            row["task_id"]: free.of(slot)
             for task, slot in matches
             if (row := waiting[task.task_key])["session_key"] in locked
         }
         claims = await self._give(chosen) if chosen else []
-        begun = {chosen[claim.task.task_id][0] for claim in claims}
-        new = [key for key in begun if locked[key] == SessionState.STARTED]
-        if new:
-            await self._connection.execute(_BEGIN, new, self._moment.kept)
-        passed = wanted - locked.keys()
-        return _Attempt(claims, len(passed) + len(chosen) - len(claims), passed)
-
-    async def _look(self) -> tuple[dict[Slot, Endpoint], dict[int, asyncpg.Record]]:
-        """Return slots and where they are, and the first tasks of each queue by their keys."""
-        pinned = [q.removeprefix(_AGENT) for q in self._queues if q.startswith(_AGENT)]
-        known = [q.removeprefix(_CAPABILITY) for q in self._queues if q.startswith(_CAPABILITY)]
-        free, is_all = await self._free(Wanted(pinned, known), known)
-        waiting = {row["task_key"]: row for row in await self._waiting(free)}
-        if not is_all:
-            # A session's own agent goes first, wherever it comes among the others.
-            own = {row["agent_id"] for row in waiting.values() if row["pinned"] is None}
-            more, _ = await self._free(Wanted(own, ()), known)
-            free |= more
-        return free, waiting
-
-    async def _free(self, wanted: Wanted, known: Collection[str]) -> FreeSlots:
-        return await free_slots(
-            self._connection,
-            wanted,
-            known=known,
-            limit=self._limit,
-            mark=self._moment.mark,
-            now=self._moment.kept,
+        return _Attempt(
+            claims,
+            len(matches) - len(claims),
+            wanted - locked,
+            [chosen[claim.task.task_id].instance_key for claim in claims],
         )
 
-    async def _waiting(self, free: Iterable[Slot]) -> list[asyncpg.Record]:
+    async def _look(self, free: Vacancies) -> dict[int, asyncpg.Record]:
+        """Find slots, and return the first tasks of each queue by their keys: more of both, as
+        long as there may be tasks that no slot was looked for."""
+        pinned = [q.removeprefix(AGENT) for q in self._queues if q.startswith(AGENT)]
+        able = [q.removeprefix(CAPABILITY) for q in self._queues if q.startswith(CAPABILITY)]
+        await free.find_of(pinned, wanted=self._limit)
+        wanted = min(self._limit, self._turns.expected)
+        while True:
+            await free.find(able, wanted=wanted)
+            waiting = {row["task_key"]: row for row in await self._waiting(free.counts())}
+            if len(waiting) < wanted or wanted == self._limit or free.has_all(able):
+                break
+            wanted = min(self._limit, wanted * _GROWTH)
+        if not free.has_all(able):
+            # A session's own agent goes first, wherever it comes among the others.
+            own = {row["agent_id"] for row in waiting.values() if row["pinned"] is None}
+            await free.find_of(own, wanted=self._limit)
+        return waiting
+
+    async def _waiting(self, slots: Mapping[str, int]) -> list[asyncpg.Record]:
         """Return, of each queue, the first tasks, no more than there are slots for."""
-        slots: Counter[str] = Counter()
-        for slot in free:
-            slots[_AGENT + slot.agent_id] += 1
-            slots.update(_CAPABILITY + capability for capability in slot.capabilities)
-        queues = [(queue, slots[queue]) for queue in self._queues if slots[queue]]
+        queues = [(queue, count) for queue in self._queues if (count := slots.get(queue))]
         if not queues:
             return []
         # By either clock: another replica, whose clock is behind, does not keep a task waiting.
@@ -159,11 +162,11 @@ class _Choosing:
             _WAITING, *zip(*queues, strict=True), now, self._limit, list(self._passed)
         )
 
-    async def _give(self, chosen: Mapping[str, tuple[int, Endpoint]]) -> list[Claim]:
+    async def _give(self, chosen: Mapping[str, Vacancy]) -> list[Claim]:
         columns = zip(
             *(
                 (task_id, endpoint.agent_id, endpoint.instance_id, endpoint.preferred)
-                for task_id, (_, endpoint) in chosen.items()
+                for task_id, (_, _, endpoint) in chosen.items()
             ),
             strict=True,
         )
@@ -171,13 +174,13 @@ class _Choosing:
         given = {row["task_id"]: row for row in rows}
         return [
             Claim(task_of(row), endpoint, row["workflow_id"], row["traceparent"])
-            for task_id, (_, endpoint) in chosen.items()
+            for task_id, (_, _, endpoint) in chosen.items()
             if (row := given.get(task_id)) is not None
         ]
 
 
 # The queues that are not empty, each found from the one before it, whatever is in them.
-_QUEUES: Final = """
+_QUEUES: Final = f"""
     WITH RECURSIVE queues AS (
         (SELECT queue FROM opscore.tasks WHERE state = 'ready' AND queue IS NOT NULL
          ORDER BY queue LIMIT 1)
@@ -186,13 +189,11 @@ _QUEUES: Final = """
                 WHERE t.state = 'ready' AND t.queue > queues.queue ORDER BY t.queue LIMIT 1)
         FROM queues WHERE queue IS NOT NULL
     )
-    SELECT queue FROM queues WHERE queue IS NOT NULL"""
+    SELECT queue, {FLEET} FROM queues WHERE queue IS NOT NULL"""  # noqa: S608 - made of constants
 
 # Who waits for a session does so for a moment alone: changes of runs are quick, unless the replica
 # that makes one has stopped.
 _TAKE_TURN: Final = f"""
-    {HURRY};
-    {BY_KEYS};
     SELECT pg_advisory_xact_lock({CLAIMS});
     SET LOCAL lock_timeout = '250ms'"""
 
@@ -215,8 +216,8 @@ _LOCK: Final = f"""
     ORDER BY s.session_key FOR UPDATE"""  # noqa: S608 - made of constants
 _LOCK_AT_ONCE: Final = f"{_LOCK} SKIP LOCKED"
 
-# The slots' rows in the order of their keys, as whoever notes what was stopped has them. A state
-# that is one of two lets no index of what is ready take the place of that of the keys.
+# The slots' rows in the order of their keys, as whoever notes what was stopped has them. States are
+# compared in words that let no index of them take the place of that of the keys.
 _GIVE: Final = f"""
     WITH given AS (
         UPDATE opscore.tasks AS t SET
@@ -238,11 +239,11 @@ _GIVE: Final = f"""
         SELECT agent_id, instance_id, $5 FROM given ORDER BY agent_id, instance_id
         ON CONFLICT (agent_id, instance_id) DO UPDATE SET
             given_at = excluded.given_at, stopped = NULL, stopped_at = NULL
+    ), begun AS (
+        UPDATE opscore.sessions AS s SET state = 'running', updated_at = $5
+        FROM given
+        WHERE s.session_key = given.session_key AND s.state IS NOT DISTINCT FROM 'started'
     )
     SELECT {FIELDS}, s.workflow_id, s.traceparent
     FROM given AS t JOIN opscore.sessions AS s ON s.session_key = t.session_key
     """  # noqa: S608 - made of constants
-
-_BEGIN: Final = """
-    UPDATE opscore.sessions SET state = 'running', updated_at = $2
-    WHERE session_key = ANY($1::bigint[])"""

@@ -28,10 +28,21 @@ _APPLICATION: Final = {"application_name": "opscore"}
 
 
 class Connections:
-    """Up to `size` connections to one database, made when they are needed, on one event loop."""
+    """Up to `size` connections to one database, made when they are needed, on one event loop.
 
-    def __init__(self, address: Address, *, size: int) -> None:
+    Args:
+        address: where the database is.
+        size: how many connections there are at most.
+        settings: what is set on each of them, as SQL.
+    """
+
+    def __init__(self, address: Address, *, size: int, settings: str = "") -> None:
         self._address = address
+
+        async def prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+            if settings:
+                await connection.execute(settings)
+
         self._pool = asyncpg.create_pool(
             address.dsn,
             password=address.password,
@@ -40,7 +51,8 @@ class Connections:
             timeout=_CONNECT_WITHIN,
             command_timeout=_ANSWER_WITHIN,
             server_settings=_APPLICATION,
-            # Nothing is set for longer than a transaction, so nothing is to be set back.
+            init=prepare,
+            # All who are lent a connection want it as it was set, so nothing is to be set back.
             reset=_leave,
         )
         self._closed = False

@@ -30,6 +30,7 @@ from opscore_middleware.stores.postgres_advances import Answer, Asked
 from opscore_middleware.stores.postgres_connections import Connections
 from opscore_middleware.stores.postgres_gatherer import Gatherer
 from opscore_middleware.stores.postgres_liveness import DatabaseClock
+from opscore_middleware.stores.postgres_turns import Turns
 from opscore_middleware.stores.postgres_workflows import Definitions
 
 __all__ = ["PostgresRunStore", "RunParts"]
@@ -39,8 +40,11 @@ class RunParts(NamedTuple):
     """What the verbs of runs work with."""
 
     connections: Connections
+    by_keys: Connections
+    """On which rows are looked for by their keys alone."""
     advances: Gatherer[Asked, list[Answer]]
     definitions: Definitions
+    turns: Turns
 
 
 class PostgresRunStore(ABC):
@@ -96,7 +100,7 @@ class PostgresRunStore(ABC):
 
     async def get_run(self, session_id: str) -> Run | None:
         parts = self._runs()
-        async with parts.connections.connection() as connection:
+        async with parts.by_keys.connection() as connection:
             return await postgres_runs.get_run(
                 connection, session_id=session_id, definitions=parts.definitions
             )
@@ -134,7 +138,8 @@ class PostgresRunStore(ABC):
 
     async def claim(self, *, limit: int, mark: Watermark | None, now: int) -> Sequence[Claim]:
         moment = postgres_claims.Moment(now, self._clock(now), mark)
-        return await postgres_claims.claim(self._runs().connections, limit=limit, moment=moment)
+        parts = self._runs()
+        return await postgres_claims.claim(parts.by_keys, parts.turns, limit=limit, moment=moment)
 
     async def next_ready_at(self, *, after: int) -> int | None:
         async with self._runs().connections.connection() as connection:

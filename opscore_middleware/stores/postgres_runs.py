@@ -15,7 +15,7 @@ from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.stores.postgres_connections import Connection
 from opscore_middleware.stores.postgres_creations import keep, refuse_repeats
 from opscore_middleware.stores.postgres_reports import HURRY
-from opscore_middleware.stores.postgres_tasks import BY_KEYS, insert_tasks, tasks_of
+from opscore_middleware.stores.postgres_tasks import insert_tasks, tasks_of
 from opscore_middleware.stores.postgres_workflows import Definitions, workflow_key
 
 __all__ = ["get_run", "latest_session", "lock_runs", "prune_runs", "start_run"]
@@ -45,7 +45,6 @@ async def get_run(
 ) -> Run | None:
     """Keep `core.runs.store.RunStore.get_run`'s promise."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        await connection.execute(BY_KEYS)
         return await _read(connection, session_id, definitions)
 
 
@@ -61,7 +60,6 @@ async def lock_runs(
 
     Whoever locks several does it here, and so in one order.
     """
-    await connection.execute(f"{HURRY}; {BY_KEYS}")
     rows = await connection.fetch(_LOCK, list(session_ids), list(task_ids), list(session_keys))
     # Their tasks are read by a statement of its own, which sees what the locks were waited for.
     return await _runs(connection, rows, definitions)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Collection
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
+
+import asyncpg
 
 from opscore_middleware.core.liveness import NEVER, Watermark
 from opscore_middleware.core.runs.availability import QUIET_AFTER_ERROR, is_available
@@ -16,73 +19,159 @@ from opscore_middleware.stores.fleet_sql import POSTGRES, late
 from opscore_middleware.stores.postgres_connections import Connection
 from opscore_middleware.stores.postgres_endpoints import URL, endpoint_of
 from opscore_middleware.stores.postgres_tasks import IS_OPEN
+from opscore_middleware.stores.postgres_turns import JUST_NOW, LATELY, Turns
 from opscore_middleware.stores.rows import NO_INSTANCE, PRESENT, instance_record
 
-__all__ = ["FreeSlots", "Wanted", "free_slots"]
+__all__ = ["AGENT", "CAPABILITY", "Vacancies", "Vacancy"]
+
+AGENT: Final = "agent "
+CAPABILITY: Final = "capability "
+"""What a queue's name begins with, before whom its tasks wait for."""
+
+_GROWTH: Final = 4
 
 
-class Wanted(NamedTuple):
-    """Whose slots are looked for: of these agents, and of all that can do something of this."""
+class Vacancy(NamedTuple):
+    """A slot that is free, and whose it is."""
 
-    agent_ids: Collection[str]
-    capabilities: Collection[str]
-
-
-class FreeSlots(NamedTuple):
-    """Slots, and where they are; `is_all` says that nobody wanted has any more."""
-
-    endpoints: dict[Slot, Endpoint]
-    is_all: bool
+    slot: Slot
+    instance_key: int
+    endpoint: Endpoint
 
 
-async def free_slots(
-    connection: Connection,
-    wanted: Wanted,
-    *,
-    known: Collection[str],
-    limit: int,
-    mark: Watermark | None,
-    now: int,
-) -> FreeSlots:
-    """Return free slots, of each agent and for each capability `limit` at most.
+class Vacancies:
+    """The free slots that a claim has found.
 
-    Those are the ones that were longest without a task. As nobody gives more than `limit` tasks
-    away at once, one of them is always left for the next. `known` are the capabilities that count.
+    Args:
+        connection: has the transaction of the claim.
+        turns: says who comes first.
+        mark: since when agents are listened to.
+        now: the time of the claim by the database's clock, in microseconds.
     """
-    rows = await connection.fetch(
-        _FREE,
-        list(wanted.agent_ids),
-        list(wanted.capabilities),
-        list(known),
-        limit,
-        *(NEVER if mark is None else mark),
-        now,
-    )
-    found = Counter(row["wanted"] for row in rows)
-    endpoints = {
-        _slot(row): endpoint_of(row)
-        for row in rows
-        if is_available(instance_record(row), mark, now)
-    }
-    return FreeSlots(endpoints, all(count < limit for count in found.values()))
+
+    def __init__(
+        self, connection: Connection, turns: Turns, *, mark: Watermark | None, now: int
+    ) -> None:
+        self._connection = connection
+        self._turns = turns
+        self._mark = mark
+        self._now = now
+        self._looked_at: set[int] = set()
+        self._found: dict[int, Vacancy] = {}
+        self._keys: dict[tuple[str, str], int] = {}
+        self._able: dict[str, frozenset[str]] = {}
+        self._complete: set[str] = set()
+
+    @property
+    def slots(self) -> list[Slot]:
+        return [vacancy.slot for vacancy in self._found.values()]
+
+    def of(self, slot: Slot) -> Vacancy:
+        """Return what was found of a slot."""
+        return self._found[self._keys[slot[:2]]]
+
+    def has_all(self, capabilities: Iterable[str]) -> bool:
+        """Tell whether there are no more slots for any of these capabilities."""
+        return self._complete.issuperset(capabilities)
+
+    def counts(self) -> Mapping[str, int]:
+        """Count the slots that each queue could be served by."""
+        counts: Counter[str] = Counter()
+        for vacancy in self._found.values():
+            counts[AGENT + vacancy.slot.agent_id] += 1
+            for capability in vacancy.slot.capabilities:
+                counts[CAPABILITY + capability] += 1
+        return counts
+
+    async def find(self, capabilities: Collection[str], *, wanted: int) -> None:
+        """Find as many slots for each of these capabilities, or all: of those whose turn it is."""
+        left = [one for one in capabilities if one not in self._complete]
+        await self._turns.read(self._connection, left, since=self._now - LATELY, now=self._now)
+        depth = dict.fromkeys(left, wanted)
+        while depth:
+            first = {one: self._turns.first(one, count) for one, count in depth.items()}
+            if await self._look({key for keys in first.values() for key in keys}):
+                continue  # the order may be another, by what was found
+            short = {
+                one: len(keys) < depth[one]
+                for one, keys in first.items()
+                if sum(key in self._found for key in keys) < wanted
+            }
+            await self._find_all([one for one, is_all in short.items() if is_all])
+            depth = {one: depth[one] * _GROWTH for one, is_all in short.items() if not is_all}
+
+    async def find_of(self, agent_ids: Collection[str], *, wanted: int) -> None:
+        """Find as many slots of each of these agents, or all: those longest without a task."""
+        if agent_ids:
+            self._take(
+                await self._connection.fetch(_OF_AGENTS, *self._moment(), list(agent_ids), wanted)
+            )
+
+    async def _find_all(self, capabilities: Collection[str]) -> None:
+        """Find those too that were not heard of, or of whom nobody here knew."""
+        await self._turns.read(
+            self._connection, capabilities, since=self._now - JUST_NOW, now=self._now
+        )
+        await self._look({key for one in capabilities for key in self._turns.everybody(one)})
+        self._complete.update(capabilities)
+
+    async def _look(self, instance_keys: set[int]) -> bool:
+        """Look at those that were not yet looked at; tell whether there were any."""
+        new = instance_keys - self._looked_at
+        if new:
+            self._looked_at |= new
+            self._take(await self._connection.fetch(_WITH_KEYS, *self._moment(), list(new)))
+        return bool(new)
+
+    def _take(self, rows: Iterable[asyncpg.Record]) -> None:
+        silent = set()
+        for row in rows:
+            key = row["instance_key"]
+            given_at = row["given_at"]
+            self._turns.given(key, given_at or 0)
+            if row["is_silent"]:
+                silent.add(key)
+            elif row["is_free"] and self._is_available(row):
+                slot = Slot(
+                    row["agent_id"], row["instance_id"], self._can(row["capabilities"]), given_at
+                )
+                self._keys[slot[:2]] = key
+                self._found[key] = Vacancy(slot, key, endpoint_of(row))
+        if silent:
+            self._turns.put_aside(silent)
+
+    def _is_available(self, row: asyncpg.Record) -> bool:
+        # What is asked for is available but for a startup that failed, which details alone tell.
+        if row["state"] == AgentState.IDLE:
+            return True
+        return is_available(instance_record(row), self._mark, self._now)
+
+    def _can(self, capabilities: str) -> frozenset[str]:
+        # Agents are many, what they can do is not.
+        if capabilities not in self._able:
+            self._able[capabilities] = frozenset(json.loads(capabilities))
+        return self._able[capabilities]
+
+    def _moment(self) -> tuple[int, int, int]:
+        since, seen_at = NEVER if self._mark is None else self._mark
+        return since, seen_at, self._now
 
 
-def _slot(row: Any) -> Slot:
-    return Slot(row["agent_id"], row["instance_id"], tuple(row["able"]), row["given_at"])
+# Nothing comes from there just now, though it may again.
+_IS_SILENT: Final = f"""
+    (a.deregistered_at IS NOT NULL OR NOT {PRESENT} OR {late(POSTGRES, 1, 2)})"""
 
-
-# Says what `is_available` says, but for a startup that failed: those come last, and are looked at
-# there. Without an instance, reports count as one, which real instances supersede. The offset keeps
-# the server from looking through all attempts of an agent for each of its instances.
+# Says what `is_available` says, but for what details tell and for silence. Without an instance,
+# reports count as one, which real instances supersede. The offsets keep the server from looking
+# through all there are, rather than at those of one agent or slot.
 _IS_FREE: Final = f"""
-    a.deregistered_at IS NULL AND {PRESENT} AND NOT {late(POSTGRES, 5, 6)}
-    AND (a.route = '{Route.AGENTKIT}' OR coalesce(i.contact_endpoint, a.contact_endpoint) <> '')
+    (a.route = '{Route.AGENTKIT}' OR coalesce(i.contact_endpoint, a.contact_endpoint) <> '')
     AND (i.state = '{AgentState.IDLE}' OR i.state = '{AgentState.ERROR}'
-         AND (i.sequence IS NOT NULL OR i.last_seen_at <= $7::bigint - {QUIET_AFTER_ERROR}))
+         AND (i.sequence IS NOT NULL OR i.last_seen_at <= $3::bigint - {QUIET_AFTER_ERROR}))
     AND (i.instance_id <> '{NO_INSTANCE}' OR NOT EXISTS (
         SELECT FROM opscore.instances AS i
         WHERE i.agent_key = a.agent_key AND i.instance_id <> '{NO_INSTANCE}'
-          AND i.state <> '{AgentState.UNKNOWN}' AND {PRESENT}))
+          AND i.state <> '{AgentState.UNKNOWN}' AND {PRESENT} OFFSET 0))
     AND NOT EXISTS (
         SELECT FROM opscore.tasks AS t
         WHERE {IS_OPEN} AND t.agent_id = a.agent_id AND t.instance_id = i.instance_id
@@ -91,26 +180,30 @@ _IS_FREE: Final = f"""
 _MAY_NOT_START: Final = f"""(i.state = '{AgentState.ERROR}'
          AND coalesce(i.details, '') LIKE '%"startup"%')"""
 
+# Of one that is idle nobody asks for its details, which may be long.
+_SLOT: Final = f"""
+    i.instance_key, a.agent_id, a.capabilities, a.route, {URL}, i.instance_id, i.state,
+    CASE WHEN i.state = '{AgentState.ERROR}' THEN i.details END AS details,
+    i.timestamp, i.sequence, i.started_at, i.last_seen_at, i.contact_endpoint,
+    i.interval, i.loop_lag, i.in_flight, slot.given_at"""
+_SLOTS_JOINED: Final = """
+    LEFT JOIN opscore.slots AS slot
+        ON slot.agent_id = a.agent_id AND slot.instance_id = i.instance_id"""
 
-def _free(wanted: str, agents: str) -> str:
-    return f"""
-        SELECT wanted.name AS wanted, free.* FROM unnest({wanted}::text[]) AS wanted (name)
-        CROSS JOIN LATERAL (
-            SELECT a.agent_id, a.route, {URL}, i.instance_id, i.state,
-                   CASE WHEN i.state = '{AgentState.ERROR}' THEN i.details END AS details,
-                   i.timestamp, i.sequence, i.started_at, i.last_seen_at, i.contact_endpoint,
-                   i.interval, i.loop_lag, i.in_flight, slot.given_at,
-                   ARRAY(SELECT jsonb_array_elements_text(a.capabilities::jsonb)
-                         INTERSECT SELECT unnest($3::text[])) AS able
-            FROM opscore.agents AS a
-            JOIN opscore.instances AS i ON i.agent_key = a.agent_key
-            LEFT JOIN opscore.slots AS slot
-                ON slot.agent_id = a.agent_id AND slot.instance_id = i.instance_id
-            WHERE {agents} AND {_IS_FREE}
-            ORDER BY {_MAY_NOT_START}, coalesce(slot.given_at, 0) LIMIT $4) AS free
-        """  # noqa: S608 - made of constants
+_WITH_KEYS: Final = f"""
+    SELECT {_SLOT}, {_IS_SILENT} AS is_silent, {_IS_FREE} AS is_free
+    FROM unnest($4::bigint[]) AS wanted (key)
+    JOIN opscore.instances AS i ON i.instance_key = wanted.key
+    JOIN opscore.agents AS a ON a.agent_key = i.agent_key
+    {_SLOTS_JOINED}"""  # noqa: S608 - made of constants
 
-
-_FREE: Final = f"""
-    {_free("$1", "a.agent_id = wanted.name")}
-    UNION ALL {_free("$2", "a.capabilities::jsonb ? wanted.name")}"""
+_OF_AGENTS: Final = f"""
+    SELECT free.* FROM unnest($4::text[]) AS wanted (agent_id)
+    CROSS JOIN LATERAL (
+        SELECT {_SLOT}, false AS is_silent, true AS is_free
+        FROM opscore.agents AS a
+        JOIN opscore.instances AS i ON i.agent_key = a.agent_key
+        {_SLOTS_JOINED}
+        WHERE a.agent_id = wanted.agent_id AND NOT {_IS_SILENT} AND {_IS_FREE}
+        ORDER BY {_MAY_NOT_START}, coalesce(slot.given_at, 0) LIMIT $5) AS free
+    """  # noqa: S608 - made of constants

@@ -240,12 +240,14 @@ RUNS: Final = (
 """Says of a session `s` that its tasks may be given out; in words that no index invites to use."""
 
 BY_KEYS: Final = """
-    SET LOCAL enable_seqscan = off;
-    SET LOCAL enable_hashjoin = off;
-    SET LOCAL enable_mergejoin = off;
-    SET LOCAL plan_cache_mode = force_generic_plan;
-    SET LOCAL jit = off"""
-"""Has the rows of a transaction's statements looked for one by one, in the indexes of their keys.
+    SET enable_seqscan = off;
+    SET enable_hashjoin = off;
+    SET enable_mergejoin = off;
+    SET plan_cache_mode = force_generic_plan;
+    SET jit = off;
+    SET idle_in_transaction_session_timeout = '10s'"""
+"""Has rows looked for one by one, in the indexes of their keys, whatever a connection is asked for;
+and ends its transactions when their replica has stopped.
 
 How many tasks are ready or open changes within seconds, from none to a hundred thousand; what the
 server last counted is wrong by then, and would let it choose to read them all. How they are looked

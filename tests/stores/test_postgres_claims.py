@@ -13,6 +13,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from opscore_middleware.core.clock import SECOND
+from opscore_middleware.core.liveness import Watermark
+from opscore_middleware.core.models import Registration
+from opscore_middleware.core.records import StoredHeartbeat
 from opscore_middleware.core.runs.changes import slot_of
 from opscore_middleware.core.runs.records import Advance, Claim, Run, Step
 from opscore_middleware.core.runs.tasks import OPEN, TaskState
@@ -74,8 +78,10 @@ async def somebody_waits(holder: asyncpg.Connection[Any]) -> None:
     await wait_until_async(lambda: holder.fetchval(_BLOCKED))
 
 
+# Of the locks as they are: who is connected is looked up once in a transaction.
 _BLOCKED: Final = """
-    SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"""
+    SELECT count(*) FROM pg_locks
+    WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"""
 
 
 # --- claims and what happens meanwhile -----------------------------------------------------------
@@ -315,6 +321,75 @@ async def test_changes_and_claims_of_the_same_sessions_never_wait_in_a_circle(
             await claimed(store, limit=order.randrange(2, 20))
 
     await asyncio.gather(*(act(store) for store in pair for act in (change, claim)))
+
+
+async def test_each_replica_gives_to_who_was_longest_without_a_task_whoever_gave_it(
+    pair: list[Everything],
+) -> None:
+    agents = [f"a{n:02}" for n in range(40)]
+    for agent_id in agents:
+        await idle(pair[0], agent_id)
+    order = random.Random(3)
+    given_at: dict[str, int] = dict.fromkeys(agents, 0)
+    for n in range(60):
+        names = [f"t{n}-{k}" for k in range(order.choice([1, 2, 20]))]
+        await given(pair[0], *map(task, names), session_id=f"s{n}", agent_id="own")
+        now = NOW + n
+        slots = (await claimed(order.choice(pair), limit=50, now=now)).values()
+        got = {str(agent_id) for agent_id, _ in slots}
+        assert len(got) == len(names)
+        left_out = [given_at[agent_id] for agent_id in agents if agent_id not in got]
+        assert max(given_at[agent_id] for agent_id in got) <= min(left_out)
+        given_at.update(dict.fromkeys(got, now))
+        for name in names:
+            await advanced(pair[1], ends(name), task_id=name)
+
+
+async def test_who_appears_at_one_replica_is_given_tasks_by_the_other(
+    pair: list[Everything],
+) -> None:
+    one, other = pair
+    await idle(one, "first")
+    for n in range(3):
+        await given(one, task(f"t{n}"), session_id=f"s{n}", agent_id="own")
+    assert await claimed(one) == {"t0": ("first", "i")}
+    await idle(other, "second")
+    assert await claimed(one) == {"t1": ("second", "i")}
+    await other.apply_reports([said("idle", agent_id="first", instance_id="j", at=1)])
+    assert await claimed(one) == {"t2": ("first", "j")}
+
+
+async def test_what_an_agent_can_do_since_now_is_known_to_every_replica(
+    pair: list[Everything],
+) -> None:
+    one, other = pair
+    await idle(one, "a", capabilities=("other",))
+    await given(one, task(), agent_id="own")
+    assert await claimed(other) == {}
+    changed = Registration(
+        agent_id="a",
+        agent_name="a",
+        version="1",
+        capabilities=["c"],
+        contact_endpoint="http://agent/task",
+    )
+    await one.register(changed, new_id="a", now=NOW + 1)
+    assert await claimed(other) == {"t": A}
+
+
+async def test_an_instance_that_was_lost_is_given_tasks_as_soon_as_it_is_heard_of(
+    replica: Everything,
+) -> None:
+    await idle(replica)
+    beat = StoredHeartbeat("a", "i", NOW, None, SECOND, None, None)
+    await replica.heartbeat(beat)
+    for n in range(3):
+        await given(replica, task(f"t{n}"), session_id=f"s{n}", agent_id="own")
+    later = NOW + 100 * SECOND
+    mark = Watermark(NOW, later)
+    assert await claimed(replica, mark=mark, now=later) == {}
+    await replica.heartbeat(beat._replace(received_at=later))
+    assert await claimed(replica, mark=mark, now=later) == {"t0": A}
 
 
 # --- hearing -------------------------------------------------------------------------------------
