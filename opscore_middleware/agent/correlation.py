@@ -23,7 +23,7 @@ HEADERS: Final = ("X-OpsCore-Task-Id", "X-OpsCore-Session-Id", "X-OpsCore-Task-N
 _FIELDS: Final = ("opscore_task_id", "opscore_session_id", "task_name")
 _TOKEN: Final = b"opscore_task_id"
 _MOST_OBJECTS: Final = 2_000
-_UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _PATTERNS: Final = tuple(
     re.compile(rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*+")' % field.encode()) for field in _FIELDS
 )
@@ -176,9 +176,13 @@ def _task(task_id: object, session_id: object, name: object) -> Task | None:
 
 
 def _fit(value: object) -> str | None:
-    if isinstance(value, str) and 0 < len(value) <= ID_LIMIT and not _UNFIT.search(value):
-        return value
-    return None
+    if not isinstance(value, str) or not 0 < len(value) <= ID_LIMIT or _CONTROL.search(value):
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return None  # half a surrogate pair cannot travel
+    return value
 
 
 def _decoded(value: bytes | None) -> str | None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
 
@@ -34,8 +34,7 @@ class StateChange:
     sequence: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hooks:
+class Hooks(NamedTuple):
     """The integrator's own functions; see `OpsCoreMiddleware` for what each is for."""
 
     outcome: Sequence[Detector] = ()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from opscore_middleware.core.names import (
     are_capabilities,
@@ -35,15 +34,14 @@ _TOKEN: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """Everything the agent half is configured with, checked.
 
     `resolve` makes one from arguments and the environment. The key shows in no repr.
     """
 
     api_url: str | None = None
-    api_key: str | None = field(default=None, repr=False)
+    api_key: str | None = None
     agent_id: str | None = None
     agent_name: str | None = None
     agent_version: str = ""
@@ -126,6 +124,10 @@ class Settings:
         settings._check_agentkit()
         return settings
 
+    def __repr__(self) -> str:
+        shown = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "api_key")
+        return f"Settings({', '.join(shown)})"
+
     def _check_agentkit(self) -> None:
         registers = self.agentkit_url is not None and self.agent_id is None
         if registers and self.contact_endpoint is None:
@@ -137,8 +139,7 @@ class Settings:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(NamedTuple):
     """A value and the name under which it was given, for the error that may follow."""
 
     value: Any

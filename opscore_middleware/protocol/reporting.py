@@ -6,11 +6,12 @@ several times the time for a report, which is the host's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from opscore_middleware.protocol.call import JSON, PREFIX, Call, segment
 
@@ -35,9 +36,9 @@ class BeatAnswer(NamedTuple):
     cancel: Sequence[str]
 
 
-def moment(at: float) -> datetime:
-    """Return a time in seconds since the epoch as it is handed in here."""
-    return datetime.fromtimestamp(at, UTC)
+def moment(at: float) -> str:
+    """Return a time in seconds since the epoch as it travels."""
+    return datetime.fromtimestamp(at, UTC).isoformat()
 
 
 def state_report(
@@ -47,12 +48,14 @@ def state_report(
     state: str,
     details: Mapping[str, Any],
     instance_id: str,
-    started_at: datetime,
+    started_at: str,
     sequence: int,
     coalesced: int,
     errors: int,
 ) -> dict[str, Any]:
-    """Return one report as it travels; `at` is in seconds since the epoch."""
+    """Return one report as it travels; `at` is in seconds since the epoch, `started_at` as
+    `moment` returns it.
+    """
     report = {
         "agentId": agent_id,
         "timestamp": moment(at),
@@ -103,7 +106,12 @@ def _post(path: str, body: Mapping[str, Any]) -> Call[None]:
 
 
 def _json(body: Mapping[str, Any]) -> bytes:
-    return to_json(body, inf_nan_mode="null")
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError):
+        # What a host has put into details and JSON has no word for. Not for all of them: loading
+        # it costs an agent more memory than all that it tells.
+        return to_json(body, inf_nan_mode="null")
 
 
 def _nothing(_body: bytes) -> None:
@@ -129,7 +137,10 @@ def _beat_answer(body: bytes) -> BeatAnswer:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    value = from_json(body)
+    try:
+        value = json.loads(body)
+    except RecursionError:
+        value = None
     if not isinstance(value, dict):
         raise ValueError("no object")
     return value

@@ -39,7 +39,8 @@ def same(plain: Call[Any], modelled: Call[Any]) -> bool:
 
 @pytest.mark.parametrize("counts", [{}, {"coalesced": 3, "errors": 2}])
 def test_reports_are_sent_as_the_models_send_them(counts: dict[str, int]) -> None:
-    details = {"why": "ü", "share": float("nan")}
+    details = {"why": "ü", "at": AT, "share": float("nan")} if counts else {"why": "ü"}
+    told = {"why": "ü", "at": "2026-11-22T14:44:16.250000Z", "share": None} if counts else details
     numbers = {"coalesced": 0, "errors": 0, **counts}
     plain = reporting.state_report(
         "ä ..",
@@ -47,7 +48,7 @@ def test_reports_are_sent_as_the_models_send_them(counts: dict[str, int]) -> Non
         state="idle",
         details=details,
         instance_id="i",
-        started_at=AT,
+        started_at=reporting.moment(NOW),
         sequence=7,
         **numbers,
     )
@@ -55,7 +56,7 @@ def test_reports_are_sent_as_the_models_send_them(counts: dict[str, int]) -> Non
         agent_id="ä ..",
         timestamp=AT,
         state="idle",
-        details={"why": "ü", "share": None},
+        details=told,
         instance_id="i",
         started_at=AT,
         sequence=7,
@@ -99,6 +100,7 @@ def test_an_answer_to_a_heartbeat_is_read_as_the_model_reads_it() -> None:
         b"",
         b"<html>",
         b"[]",
+        b"[" * 100_000,
         b"{}",
         b'{"lastSequence": "4", "intervalSeconds": 5}',
         b'{"lastSequence": 4, "intervalSeconds": null}',
