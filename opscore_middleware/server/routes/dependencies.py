@@ -87,7 +87,8 @@ Watching = Annotated[Hub, Depends(_hub)]
 
 async def _known_parameters(request: Request) -> None:
     path, method = request.scope["route"].path, request.method.lower()
-    if path.startswith(_AGENTKITS):
+    # The document is made at its first reading, which takes as long as many requests do.
+    if not request.query_params or path.startswith(_AGENTKITS):
         return
     operation = request.app.openapi()["paths"][path][method]
     known = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
