@@ -21,7 +21,7 @@ from opscore_middleware.agent.outcome import (
     is_failure,
     leaves_with_client,
 )
-from opscore_middleware.agent.results import TaskResult
+from opscore_middleware.agent.results import answered
 from opscore_middleware.agent.rpc import BodyPeek, is_json_type, is_work
 from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_stream, scanner_for
 from opscore_middleware.agent.tracker import Read
@@ -258,15 +258,8 @@ class WatchedRequest(Origin):
 
     def _completed_end(self) -> TaskEnd:
         """Take what was answered for what the task came to, where it is JSON."""
-        scanner, result = self.scanner, None
         wanted = self.task is not None and self.runtime.reports_results
-        if wanted and isinstance(scanner, JsonScanner):
-            body = scanner.body()
-            result = TaskResult(body) if body else None
-            if scanner.is_too_long:
-                result = TaskResult(b"")
-                result.drop()
-        return TaskEnd("completed", result=result)
+        return TaskEnd("completed", result=answered(self.scanner) if wanted else None)
 
     def _interrupted_end(self) -> TaskEnd | None:
         """Say that nothing more will be said of its task, unless that was acknowledged before."""

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 
-__all__ = ["DROPPED", "RESULT", "ResultMap", "Results", "TaskResult", "without_result"]
+from opscore_middleware.agent.scan import JsonScanner
+
+__all__ = ["DROPPED", "RESULT", "ResultMap", "Results", "TaskResult", "answered", "without_result"]
 
 logger = logging.getLogger("opscore_middleware")
 
@@ -43,6 +45,17 @@ class TaskResult:
     def drop(self) -> None:
         """Give it up; what is left says that it was there."""
         self.body = None
+
+
+def answered(scanner: object) -> TaskResult | None:
+    """Return the JSON that was answered, given up where it was too long; None for anything else."""
+    if not isinstance(scanner, JsonScanner):
+        return None
+    body = scanner.body()
+    result = TaskResult(body or b"")
+    if scanner.is_too_long:
+        result.drop()
+    return result if body or scanner.is_too_long else None
 
 
 class Results:

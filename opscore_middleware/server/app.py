@@ -49,7 +49,7 @@ from opscore_middleware.server.idempotency import answer_again
 from opscore_middleware.server.ingest import Ingest
 from opscore_middleware.server.keys import KeyFile, reloading
 from opscore_middleware.server.logs import get_logger
-from opscore_middleware.server.loops import Pause, reconciliation, running, watch
+from opscore_middleware.server.loops import Loop, Pause, reconciliation, running, watch
 from opscore_middleware.server.metrics import Metrics
 from opscore_middleware.server.openapi import complete, is_complete, methods_of
 from opscore_middleware.server.retention import forgetting, forgetting_runs, letting_go, taking_out
@@ -246,20 +246,7 @@ def _lifespan(settings: Settings, keys: KeyFile | None, pause: Pause) -> Lifespa
                 hub = Hub(opscore.store, backlog=settings.watch_backlog_bytes)
                 app.state.hub = hub
                 stack.callback(hub.close)
-                loops = {
-                    "watch": watch(opscore),
-                    "events": hub.loop(),
-                    "overdue": taking_out(opscore),
-                    "instances": letting_go(opscore, retention=settings.instance_retention),
-                    "stopped": app.state.stopped.loop(),
-                }
-                if settings.history_days is not None:
-                    loops["history"] = forgetting(opscore, days=settings.history_days)
-                    loops["runs"] = forgetting_runs(
-                        app.state.engine.store, days=settings.history_days, clock=app.state.clock
-                    )
-                if keys is not None:
-                    loops["keys"] = reloading(keys)
+                loops = _loops(settings, keys, app)
                 agentkit = None
                 if settings.agentkit_api_url is not None:
                     agentkit = AsyncAgentKit(settings.agentkit_api_url)
@@ -278,6 +265,26 @@ def _lifespan(settings: Settings, keys: KeyFile | None, pause: Pause) -> Lifespa
             log.info("stopped")
 
     return lifespan
+
+
+def _loops(settings: Settings, keys: KeyFile | None, app: FastAPI) -> dict[str, Loop]:
+    """Return what the server does by itself, whatever else is configured."""
+    opscore: OpsCore = app.state.opscore
+    loops = {
+        "watch": watch(opscore),
+        "events": app.state.hub.loop(),
+        "overdue": taking_out(opscore),
+        "instances": letting_go(opscore, retention=settings.instance_retention),
+        "stopped": app.state.stopped.loop(),
+    }
+    if settings.history_days is not None:
+        loops["history"] = forgetting(opscore, days=settings.history_days)
+        loops["runs"] = forgetting_runs(
+            app.state.engine.store, days=settings.history_days, clock=app.state.clock
+        )
+    if keys is not None:
+        loops["keys"] = reloading(keys)
+    return loops
 
 
 async def _dispatcher(
