@@ -19,7 +19,7 @@ from opscore_middleware.core.records import (
     StoredHeartbeat,
     StoredReport,
 )
-from opscore_middleware.core.runs.records import Creation
+from opscore_middleware.core.runs.records import Creation, Run
 from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.core.sessions import Session
 from opscore_middleware.core.store import COMMIT_SIZES, Registered
@@ -41,6 +41,7 @@ from opscore_middleware.stores.postgres_listener import Listener
 from opscore_middleware.stores.postgres_liveness import DatabaseClock, HeartbeatWriter, watermark
 from opscore_middleware.stores.postgres_reports import Asked, ReportWriter
 from opscore_middleware.stores.postgres_run_store import PostgresRunStore, RunParts
+from opscore_middleware.stores.postgres_starts import RunStarter, Started
 from opscore_middleware.stores.postgres_tasks import BY_KEYS
 from opscore_middleware.stores.postgres_turns import Turns
 from opscore_middleware.stores.postgres_upgrade import schema_version, upgrade
@@ -54,6 +55,7 @@ _RUN_CONNECTIONS: Final = 3
 _OTHER_CONNECTIONS: Final = 4
 _MOST_ROWS: Final = 4096  # of one commit; who comes later waits for the next
 _MOST_STEPS: Final = 1024
+_MOST_STARTED: Final = 256  # runs and their tasks
 
 
 class _Opened(NamedTuple):
@@ -288,9 +290,7 @@ class PostgresStore(PostgresRunStore):
 
     def _prepared(self) -> _Opened:
         gathered = Connections(self.address, size=_GATHERED_CONNECTIONS)
-        by_keys = Connections(self.address, size=_RUN_CONNECTIONS, settings=BY_KEYS)
         others = Connections(self.address, size=_OTHER_CONNECTIONS)
-        definitions = Definitions()
         return _Opened(
             gathered,
             others,
@@ -306,25 +306,27 @@ class PostgresStore(PostgresRunStore):
                 most=_MOST_ROWS,
                 commits=self.commits,
             ),
-            RunParts(
-                others,
-                by_keys,
-                self._gathered_advances(by_keys, definitions),
-                definitions,
-                Turns(),
-            ),
+            self._run_parts(others),
             Listener(self.address),
         )
 
-    def _gathered_advances(
-        self, by_keys: Connections, definitions: Definitions
-    ) -> Gatherer[AskedOfRuns, list[Answer]]:
-        return Gatherer(
+    def _run_parts(self, others: Connections) -> RunParts:
+        by_keys = Connections(self.address, size=_RUN_CONNECTIONS, settings=BY_KEYS)
+        definitions = Definitions()
+        starter = RunStarter(by_keys, definitions)
+        advances: Gatherer[AskedOfRuns, list[Answer]] = Gatherer(
             RunWriter(by_keys, definitions).write,
             weight=lambda asked: len(asked.steps),
             most=_MOST_STEPS,
             commits=self.commits,
         )
+        starts: Gatherer[Run, Started] = Gatherer(
+            starter.write,
+            weight=lambda run: 1 + len(run.tasks),
+            most=_MOST_STARTED,
+            commits=self.commits,
+        )
+        return RunParts(others, by_keys, advances, starts, starter, definitions, Turns())
 
     def _runs(self) -> RunParts:
         return self._open().runs
@@ -339,6 +341,7 @@ async def _close(opened: _Opened) -> None:
     await opened.reports.close()
     await opened.heartbeats.close()
     await opened.runs.advances.close()
+    await opened.runs.starts.close()
     await opened.listener.close()
     await opened.gathered.close()
     await opened.runs.by_keys.close()

@@ -30,6 +30,7 @@ from opscore_middleware.stores.postgres_advances import Answer, Asked
 from opscore_middleware.stores.postgres_connections import Connections
 from opscore_middleware.stores.postgres_gatherer import Gatherer
 from opscore_middleware.stores.postgres_liveness import DatabaseClock
+from opscore_middleware.stores.postgres_starts import RunStarter, Started
 from opscore_middleware.stores.postgres_turns import Turns
 from opscore_middleware.stores.postgres_workflows import Definitions
 
@@ -43,6 +44,8 @@ class RunParts(NamedTuple):
     by_keys: Connections
     """On which rows are looked for by their keys alone."""
     advances: Gatherer[Asked, list[Answer]]
+    starts: Gatherer[Run, Started]
+    starter: RunStarter
     definitions: Definitions
     turns: Turns
 
@@ -86,10 +89,9 @@ class PostgresRunStore(ABC):
 
     async def start_run(self, run: Run, *, creation: Creation | None = None) -> tuple[Run, bool]:
         parts = self._runs()
-        async with parts.connections.transaction() as connection:
-            return await postgres_runs.start_run(
-                connection, run=run, creation=creation, definitions=parts.definitions
-            )
+        if creation is None:
+            return await parts.starts.ask(run)
+        return await parts.starter.start(run, creation)
 
     async def advance(
         self, steps: Sequence[Advance], *, now: int

@@ -1,4 +1,4 @@
-"""Runs in PostgreSQL: started, read, locked to be changed, and let go of."""
+"""Runs in PostgreSQL: read, locked to be changed, and let go of."""
 
 from __future__ import annotations
 
@@ -7,37 +7,17 @@ from typing import Final
 
 import asyncpg
 
-from opscore_middleware.core.refusals import deregistered_agent, unknown_agent
-from opscore_middleware.core.runs.records import Creation, Run
-from opscore_middleware.core.runs.refusals import other_session, unknown_workflow
+from opscore_middleware.core.runs.records import Run
 from opscore_middleware.core.runs.tasks import Task
 from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.stores.postgres_connections import Connection
-from opscore_middleware.stores.postgres_creations import keep, refuse_repeats
 from opscore_middleware.stores.postgres_reports import HURRY
-from opscore_middleware.stores.postgres_tasks import insert_tasks, tasks_of
-from opscore_middleware.stores.postgres_workflows import Definitions, workflow_key
+from opscore_middleware.stores.postgres_tasks import tasks_of
+from opscore_middleware.stores.postgres_workflows import Definitions
 
-__all__ = ["get_run", "latest_session", "lock_runs", "prune_runs", "start_run"]
+__all__ = ["get_run", "latest_session", "lock_runs", "prune_runs", "read_run"]
 
 _STATES: Final = {state.value: state for state in SessionState}
-
-
-async def start_run(
-    connection: Connection, *, run: Run, creation: Creation | None, definitions: Definitions
-) -> tuple[Run, bool]:
-    """Keep `core.runs.store.RunStore.start_run`'s promise within the transaction that is open."""
-    await refuse_repeats(connection, creation, now=run.created_at)
-    started = await _start(connection, run)
-    if started:
-        kept = run
-    else:
-        known = await _read(connection, run.session_id, definitions)
-        if known is None:
-            raise other_session(run.session_id)
-        kept = known
-    await keep(connection, creation, (kept, started))
-    return kept, started
 
 
 async def get_run(
@@ -45,7 +25,7 @@ async def get_run(
 ) -> Run | None:
     """Keep `core.runs.store.RunStore.get_run`'s promise."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        return await _read(connection, session_id, definitions)
+        return await read_run(connection, session_id, definitions)
 
 
 async def lock_runs(
@@ -81,38 +61,8 @@ async def prune_runs(connection: Connection, *, before: int, limit: int) -> int:
     return len(ended)
 
 
-async def _start(connection: Connection, run: Run) -> bool:
-    agent = await connection.fetchrow(_AGENT, run.agent_id)
-    if agent is None:
-        raise unknown_agent(run.agent_id)
-    if agent["deregistered_at"] is not None:
-        raise deregistered_agent(run.agent_id)
-    definition = await workflow_key(connection, run.workflow)
-    if definition is None:
-        raise unknown_workflow(run.workflow.workflow_id, run.workflow.version)
-    # Another replica may start it at the same time; its run is the one that is kept then.
-    session_key: int | None = await connection.fetchval(
-        _INSERT,
-        run.session_id,
-        run.state.value,
-        run.result,
-        run.error,
-        run.updated_at,
-        run.ended_at,
-        agent["agent_key"],
-        run.workflow.workflow_id,
-        run.created_at,
-        definition,
-        run.initial_payload,
-        run.traceparent,
-    )
-    if session_key is None:
-        return False
-    await insert_tasks(connection, [(session_key, task) for task in run.tasks.values()])
-    return True
-
-
-async def _read(connection: Connection, session_id: str, definitions: Definitions) -> Run | None:
+async def read_run(connection: Connection, session_id: str, definitions: Definitions) -> Run | None:
+    """Return a run, read in several statements; None for a session that runs no workflow."""
     rows = await connection.fetch(f"{_SELECT} AND s.session_id = $1", session_id)
     runs = await _runs(connection, rows, definitions)
     return next(iter(runs.values()), None)
@@ -144,13 +94,6 @@ async def _runs(
     }
 
 
-_AGENT: Final = "SELECT agent_key, deregistered_at FROM opscore.agents WHERE agent_id = $1"
-_INSERT: Final = """
-    INSERT INTO opscore.sessions (session_id, state, result, error, updated_at, ended_at, agent_key,
-                                  workflow_id, created_at, workflow_key, initial_payload,
-                                  traceparent)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-    ON CONFLICT (session_id) DO NOTHING RETURNING session_key"""
 _SELECT: Final = """
     SELECT s.session_key, s.session_id, a.agent_id, s.state, s.result, s.error, s.initial_payload,
            s.traceparent, s.workflow_key, s.created_at, s.updated_at, s.ended_at

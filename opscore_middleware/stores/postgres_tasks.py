@@ -17,10 +17,13 @@ from opscore_middleware.stores.postgres_connections import Connection
 
 __all__ = [
     "BY_KEYS",
+    "COLUMNS",
     "FIELDS",
     "IS_OPEN",
     "RUNS",
     "TASK",
+    "arrays",
+    "columns_of",
     "count_unfinished",
     "due",
     "get_task",
@@ -67,6 +70,9 @@ _TYPES: Final = {
 }
 """The columns that hold a task, in the order of its fields; those lack `session_id` alone."""
 
+COLUMNS: Final = tuple(_TYPES)
+"""The columns that hold a task but for its session, in the order of its fields."""
+
 _WRITTEN_ONCE: Final = frozenset({"task_id", "session_id", "node", "item", "created_at"})
 _SESSION: Final = Task._fields.index("session_id")
 _STATE: Final = Task._fields.index("state")
@@ -95,7 +101,7 @@ async def insert_tasks(connection: Connection, tasks: Sequence[tuple[int, Task]]
     """Keep new tasks, each with the key of its session."""
     if tasks:
         session_keys = [session_key for session_key, _ in tasks]
-        await connection.execute(_INSERT, session_keys, *_columns(task for _, task in tasks))
+        await connection.execute(_INSERT, session_keys, *columns_of(task for _, task in tasks))
 
 
 async def update_tasks(connection: Connection, changed: Sequence[tuple[Task, Task]]) -> None:
@@ -182,7 +188,8 @@ async def count_unfinished(connection: Connection) -> dict[TaskState, int]:
     return {_STATES[state]: count for state, count in await connection.fetch(_UNFINISHED)}
 
 
-def _columns(tasks: Iterable[Task]) -> list[Sequence[object]]:
+def columns_of(tasks: Iterable[Task]) -> list[Sequence[object]]:
+    """Return the values of tasks by `COLUMNS`; there has to be one task at least."""
     columns: list[Sequence[object]] = list(zip(*tasks, strict=True))
     del columns[_SESSION]
     return columns
@@ -199,7 +206,8 @@ def _update(columns: tuple[str, ...]) -> str:
         WHERE t.task_id = new.task_id"""  # noqa: S608 - names of columns
 
 
-def _arrays(first: int) -> str:
+def arrays(first: int) -> str:
+    """Return what says in a statement that `COLUMNS` are its parameters from the `first` on."""
     return ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_TYPES.values(), first))
 
 
@@ -280,6 +288,6 @@ _UNFINISHED: Final = f"""
 _INSERT: Final = f"""
     INSERT INTO opscore.tasks (session_key, {", ".join(_TYPES)})
     SELECT session_key, {", ".join(_TYPES)}
-    FROM unnest($1::bigint[], {_arrays(2)}) WITH ORDINALITY
+    FROM unnest($1::bigint[], {arrays(2)}) WITH ORDINALITY
         AS new (session_key, {", ".join(_TYPES)}, place)
     ORDER BY place"""  # noqa: S608 - made of constants

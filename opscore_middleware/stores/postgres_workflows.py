@@ -11,7 +11,7 @@ from opscore_middleware.stores.postgres_connections import Connection
 from opscore_middleware.stores.postgres_creations import keep, refuse_repeats
 from opscore_middleware.stores.postgres_locks import WORKFLOW
 
-__all__ = ["Definitions", "get_workflow", "list_workflows", "save_workflow", "workflow_key"]
+__all__ = ["Definitions", "get_workflow", "list_workflows", "save_workflow"]
 
 _REMEMBERED: Final = 256
 
@@ -82,12 +82,6 @@ async def list_workflows(
     return [StoredWorkflow(*row) for row in rows]
 
 
-async def workflow_key(connection: Connection, workflow: StoredWorkflow) -> int | None:
-    """Return the key of a version; None where it is not kept."""
-    key: int | None = await connection.fetchval(_KEY, workflow.workflow_id, workflow.version)
-    return key
-
-
 _LOCK: Final = f"SELECT pg_advisory_xact_lock({WORKFLOW}, hashtext($1))"
 _SELECT: Final = "SELECT workflow_id, version, definition, created_at FROM opscore.workflows"
 _VERSION: Final = f"{_SELECT} WHERE workflow_id = $1 AND version = $2"
@@ -98,8 +92,6 @@ _LIST: Final = f"""
 _BY_KEYS: Final = """
     SELECT workflow_key, workflow_id, version, definition, created_at
     FROM opscore.workflows WHERE workflow_key = ANY($1::bigint[])"""
-_KEY: Final = """
-    SELECT workflow_key FROM opscore.workflows WHERE workflow_id = $1 AND version = $2"""
 _INSERT: Final = """
     INSERT INTO opscore.workflows (workflow_id, version, definition, created_at)
     VALUES ($1, $2, $3, $4)"""
