@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final
+from math import isqrt
+from typing import Any, Final, NamedTuple
 
 from opscore_middleware.core.models import Order, Registration, Transition
 from opscore_middleware.core.records import AgentRecord, Once, ReportOutcome
@@ -93,26 +94,37 @@ def list_agents(
     state: str | None,
 ) -> list[AgentRecord]:
     """List agents that are not deregistered, by name and id."""
-    conditions = ["deregistered_at IS NULL"]
-    values: list[Any] = []
-    if name is not None:
-        conditions.append("agent_name = ?")
-        values.append(name)
-    if capability is not None:
-        conditions.append(
-            "agent_key IN (SELECT agent_key FROM agent_capabilities WHERE capability = ?)"
-        )
-        values.append(capability)
-    if state is not None:
-        conditions.append(_HAS_STATE)
-        values.append(state)
+    values: dict[str, Any] = {
+        "name": name,
+        "capability": capability,
+        "state": state,
+        "limit": limit,
+    }
     if after is not None:
-        conditions.append("(agent_name, agent_id) > (?, ?)")
-        values += after
+        values["after_name"], values["after_id"] = after
+    filters = [
+        kind
+        for kind, value in ((_WITH_CAPABILITY, capability), (_IN_STATE, state))
+        if value is not None
+    ]
+    # From those who are few, sorted; where they are many, along the names until enough are found.
+    # As many as the page times all over those that there are have then to be looked at.
+    (agents_in_all,) = connection.execute(_IN_ALL).fetchone()
+    values["few"] = few = isqrt(limit * (agents_in_all or 0) // 2)
+    rare = [
+        kind for kind in filters if connection.execute(kind.counted, values).fetchone()[0] < few
+    ]
+    conditions = [kind.holds for kind in filters if kind not in rare[:1]]
+    if name is not None:
+        conditions.append("agents.agent_name = :name")
+    if after is not None:
+        conditions.append("(agents.agent_name, agents.agent_id) > (:after_name, :after_id)")
+    source = f"({rare[0].keys}) AS wanted CROSS JOIN agents USING (agent_key)" if rare else _ALL
     agents = connection.execute(
-        f"SELECT * FROM agents WHERE {' AND '.join(conditions)}"  # noqa: S608 - constants above
-        " ORDER BY agent_name, agent_id LIMIT ?",
-        (*values, limit),
+        f"SELECT agents.* FROM {source}"  # noqa: S608 - made of constants
+        f" WHERE {' AND '.join(['agents.deregistered_at IS NULL', *conditions])}"
+        " ORDER BY agents.agent_name, agents.agent_id LIMIT :limit",
+        values,
     ).fetchall()
     return _with_instances(connection, agents)
 
@@ -191,9 +203,37 @@ _INSTANCES: Final = f"""
     WHERE agent_key IN (SELECT value FROM json_each(?)) AND {PRESENT}
     ORDER BY instance_key"""  # noqa: S608 - made of constants
 
-_HAS_STATE: Final = f"""EXISTS (
-    SELECT 1 FROM instances AS i
-    WHERE i.agent_key = agents.agent_key AND lower(i.state) = lower(?) AND {PRESENT})"""  # noqa: S608
+_IN_ALL: Final = "SELECT max(agent_key) FROM agents"
+_ALL: Final = "agents INDEXED BY agents_by_name"
+
+
+class _Filter(NamedTuple):
+    """Agents of one kind: how many there are, as far as that matters; their keys; the same said
+    of one of `agents`."""
+
+    counted: str
+    keys: str
+    holds: str
+
+
+_WITH_CAPABILITY: Final = _Filter(
+    """SELECT count(*) FROM (
+        SELECT 1 FROM agent_capabilities WHERE capability = :capability LIMIT :few)""",
+    "SELECT agent_key FROM agent_capabilities WHERE capability = :capability",
+    """EXISTS (
+        SELECT 1 FROM agent_capabilities AS c
+        WHERE c.capability = :capability AND c.agent_key = agents.agent_key)""",
+)
+_IN_STATE: Final = _Filter(
+    """SELECT count(*) FROM (
+        SELECT 1 FROM instances WHERE lower(state) = lower(:state) LIMIT :few)""",
+    f"""SELECT DISTINCT i.agent_key FROM instances AS i
+        WHERE lower(i.state) = lower(:state) AND {PRESENT}""",  # noqa: S608 - made of constants
+    f"""EXISTS (
+        SELECT 1 FROM instances AS i
+        WHERE i.agent_key = agents.agent_key AND lower(i.state) = lower(:state)
+          AND {PRESENT})""",  # noqa: S608 - made of constants
+)
 
 _LAST_EVENT: Final = 2**63 - 1
 _HISTORY: Final = """
