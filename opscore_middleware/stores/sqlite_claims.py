@@ -22,6 +22,9 @@ from opscore_middleware.stores.sqlite_vacancies import Vacancies, Vacancy
 __all__ = ["candidates", "claim", "prefer_route"]
 
 
+_STARTED: Final = SessionState.STARTED
+
+
 def claim(
     connection: sqlite3.Connection,
     *,
@@ -101,8 +104,9 @@ def _dispatch(
     rows: list[tuple[object, ...]] = []
     for (task_id, session_id, waiting), (slot, _, endpoint) in gifts:
         run, route = kept[session_id].run, endpoint.preferred
-        task = given(run.tasks[task_id], slot, route=route, now=now)
-        changed.setdefault(session_id, []).append(Change(run.tasks[task_id], task))
+        before = run.tasks[task_id]
+        task = given(before, slot, route=route, now=now)
+        changed.setdefault(session_id, []).append(Change(before, task))
         claims.append(Claim(task, endpoint, run.workflow.workflow_id, run.traceparent))
         sent_by = None if route is None else route.value
         rows.append(
@@ -113,7 +117,7 @@ def _dispatch(
         )
     update(connection, "tasks", _DISPATCHED, rows)
     connection.executemany(_TASKED, [(*gift.vacancy.slot[:2], now) for gift in gifts])
-    fresh = [one for one in changed if kept[one].run.state is SessionState.STARTED]
+    fresh = [one for one in changed if kept[one].run.state is _STARTED]
     if fresh:
         connection.execute(_RUN, (now, json.dumps([kept[one].session_key for one in fresh])))
     for session_id, tasks in changed.items():
@@ -122,9 +126,11 @@ def _dispatch(
 
 
 def _running(kept: Kept, changed: Sequence[Change], now: int) -> Kept:
-    run = kept.run._replace(tasks=kept.run.tasks | {task.task_id: task for _, task in changed})
-    if run.state is SessionState.STARTED:
-        run = run._replace(state=SessionState.RUNNING, updated_at=now)
+    tasks = kept.run.tasks | {task.task_id: task for _, task in changed}
+    if kept.run.state is _STARTED:
+        run = kept.run._replace(tasks=tasks, state=SessionState.RUNNING, updated_at=now)
+    else:
+        run = kept.run._replace(tasks=tasks)
     return Kept(kept.session_key, run)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from opscore_middleware.core.clock import Clock
+from opscore_middleware.core.runs.changes import changes
 from opscore_middleware.core.runs.plans import Rules
 from opscore_middleware.core.runs.records import Advance, Run, Step
 from opscore_middleware.core.runs.store import RunStore
@@ -77,11 +78,9 @@ class Stepper:
 
         def step(run: Run) -> Run:
             after = advance.step(run)
-            if after is not run:
-                for task_id, task in after.tasks.items():
-                    before = run.tasks.get(task_id)
-                    if before is not task and task.state in ENDED:
-                        self.ended[task.state] += before is None or before.state not in ENDED
+            for before, task in changes(run, after):
+                if task.state in ENDED and (before is None or before.state not in ENDED):
+                    self.ended[task.state] += 1
             return after
 
         return Advance(step, advance.session_id, advance.task_id)

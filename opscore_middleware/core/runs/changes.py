@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import compress, islice
+from operator import is_not
 from typing import NamedTuple
 
 from opscore_middleware.core.runs.records import Run
@@ -22,15 +24,17 @@ class Change(NamedTuple):
 
 
 def changes(before: Run, after: Run) -> list[Change]:
-    """Return the tasks that differ, in their order."""
-    if before.tasks is after.tasks:
+    """Return the tasks that differ, in their order, which a step keeps."""
+    past, now = before.tasks, after.tasks
+    if past is now:
         return []
-    known = before.tasks.get
-    return [
-        Change(past, task)
-        for task_id, task in after.tasks.items()
-        if (past := known(task_id)) is not task
-    ]
+    # A run may have thousands of tasks, and a step mostly changes one.
+    pairs = zip(past.values(), now.values(), strict=False)
+    differs = map(is_not, past.values(), now.values())
+    found = [Change(*pair) for pair in compress(pairs, differs)]
+    if len(now) > len(past):
+        found += [Change(None, task) for task in islice(now.values(), len(past), None)]
+    return found
 
 
 def slot_of(task: Task | None) -> SlotId | None:

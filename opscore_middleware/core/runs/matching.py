@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from opscore_middleware.core.runs.tasks import Route, Task, TaskState
+from opscore_middleware.core.runs.tasks import Route, Task, TaskState, replaced
 
 __all__ = ["Match", "Slot", "Waiting", "given", "match"]
 
@@ -64,16 +64,19 @@ def match(waiting: Iterable[Waiting], slots: Iterable[Slot], *, limit: int) -> l
 def given(task: Task, slot: Slot, *, route: Route | None, now: int) -> Task:
     """Return a task whose next attempt goes to a slot, by the route that its endpoint prefers."""
     until = now + task.start_within
-    return task._replace(
-        state=TaskState.DISPATCHED,
-        attempt=task.attempt + 1,
-        agent_id=slot.agent_id,
-        instance_id=slot.instance_id,
-        route=route,
-        rerouted=False,
-        stopped=False,
-        dispatched_at=now,
-        deadline_at=until if task.close_by is None else min(until, task.close_by),
+    return replaced(
+        task,
+        {
+            "state": TaskState.DISPATCHED,
+            "attempt": task.attempt + 1,
+            "agent_id": slot.agent_id,
+            "instance_id": slot.instance_id,
+            "route": route,
+            "rerouted": False,
+            "stopped": False,
+            "dispatched_at": now,
+            "deadline_at": until if task.close_by is None else min(until, task.close_by),
+        },
     )
 
 

@@ -54,8 +54,8 @@ class Run(NamedTuple):
 
 Step = Callable[[Run], Run]
 """A pure change of a run. A step that changes nothing returns the run that it was given; tasks that
-it does not change stay the same objects, and new ones are added at the end. It may raise an
-`OpsCoreError`: then nothing is changed, and its caller alone hears of it."""
+it does not change stay the same objects, all keep their places, and new ones are added at the end.
+It may raise an `OpsCoreError`: then nothing is changed, and its caller alone hears of it."""
 
 
 class Advance(NamedTuple):

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-__all__ = ["ENDED", "OPEN", "Route", "Task", "TaskState", "attempt_id", "split_attempt_id"]
+__all__ = [
+    "ENDED",
+    "OPEN",
+    "Route",
+    "Task",
+    "TaskState",
+    "attempt_id",
+    "replaced",
+    "split_attempt_id",
+]
 
 
 class TaskState(StrEnum):
@@ -91,6 +101,17 @@ class Task(NamedTuple):
     stopped: bool = False
     """Its latest attempt ended otherwise than by its agent's word: it was cancelled, ran out of
     time or lost its instance. The agent may work on it still, and is told to stop."""
+
+
+_PLACES: Final = {field: place for place, field in enumerate(Task._fields)}
+
+
+def replaced(task: Task, values: Mapping[str, Any]) -> Task:
+    """Return a task with these values: as `_replace` does, in half the time."""
+    fields = list(task)
+    for field, value in values.items():
+        fields[_PLACES[field]] = value
+    return Task._make(fields)
 
 
 def attempt_id(task: Task) -> str:

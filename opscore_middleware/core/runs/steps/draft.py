@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from opscore_middleware.core.runs.plans import Node, Plan, Rules
 from opscore_middleware.core.runs.records import Run
-from opscore_middleware.core.runs.tasks import OPEN, Task, TaskState
+from opscore_middleware.core.runs.tasks import OPEN, Task, TaskState, replaced
 from opscore_middleware.core.sessions import TERMINAL, SessionState
 
 __all__ = ["LIVE", "Draft"]
@@ -59,7 +59,7 @@ class Draft:
 
     def change(self, task: Task, **values: Any) -> Task:
         """Have a task with these values."""
-        return self.put(task._replace(**values))
+        return self.put(replaced(task, values))
 
     def node(self, name: str) -> Node:
         """Return a task of the definition."""

@@ -183,9 +183,7 @@ def _gathered(draft: Draft, node: Node, row: Task) -> Task:
     if not items:
         return row
     if not node.goes_on:
-        broken = next(
-            (i for i in items if i.state in (TaskState.FAILED, TaskState.CANCELLED)), None
-        )
+        broken = next((item for item in items if item.state in _BROKEN), None)
         if broken is not None:
             for item in items:
                 if item.state not in ENDED:
