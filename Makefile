@@ -21,12 +21,11 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed ## watch agents live and share a workflow (KEEP=1 leaves all running)
 	@$(BIN)/python -m examples.fastapi_agent.demo $(if $(KEEP),--keep)
 
-# Most tests wait for real processes, so three workers share the processors, a module of tests at a time:
+# Many tests wait for real processes, so three workers share the processors, a module of tests at a time:
 # its tests share servers. Those and the scripts are hundreds of interpreters, which share compiled code
-# even where PYTHONDONTWRITEBYTECODE is set. What fails is tried once more before it counts: a machine
-# that is busy elsewhere may miss a bound; the summary lists what was.
+# even where PYTHONDONTWRITEBYTECODE is set.
 test: $(VENV)/.installed ## the whole suite
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -m 'not soak' -n 3 --dist loadscope --reruns 1 -r fER
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -m 'not soak' -n 3 --dist loadscope --no-loadscope-reorder
 
 check: $(VENV)/.installed ## lint, format, types, import direction
 	$(BIN)/ruff check .

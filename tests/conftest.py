@@ -25,3 +25,10 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Take the rooms from the last to the first: those that start processes come late by name, and
+    the short modules of the first rooms are what workers can share out evenly at the end.
+    """
+    items.sort(key=lambda item: item.path.parts, reverse=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support import commands
 from tests.support.processes import (
     OpsCoreProcess,
     clean_environment,
@@ -117,10 +118,8 @@ def test_of_two_that_start_together_on_one_port_one_says_that_it_is_taken(tmp_pa
         ("OPSCORE_DATABASE_URL", "mysql://u:hidden@h/d", 2),
     ],
 )
-def test_a_bad_setting_is_one_clear_line(
-    tmp_path: Path, variable: str, value: str, code: int
-) -> None:
-    done = failed_start(tmp_path, **{"OPSCORE_PORT": "0"} | {variable: value})
+def test_a_bad_setting_is_one_clear_line(variable: str, value: str, code: int) -> None:
+    done = commands.opscore("serve", **{"OPSCORE_PORT": "0"} | {variable: value})
     assert done.returncode == code
     assert variable in done.stderr
     assert "hidden" not in done.stderr
@@ -134,8 +133,8 @@ def test_a_database_that_cannot_be_opened_is_said_without_a_traceback(tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-def test_a_bad_key_is_not_repeated(tmp_path: Path) -> None:
-    done = failed_start(tmp_path, OPSCORE_API_KEY="schlüssel")
+def test_a_bad_key_is_not_repeated() -> None:
+    done = commands.opscore("serve", OPSCORE_API_KEY="schlüssel")
     assert done.returncode == 2
     assert "OPSCORE_API_KEY" in done.stderr
     assert "schl" not in done.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support import commands
 from tests.support.postgres import PASSWORD, PostgresServer, empty
 from tests.support.processes import (
     OpsCoreProcess,
@@ -219,8 +220,8 @@ def test_a_database_that_cannot_be_opened_is_said_once_for_all_workers(tmp_path:
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many"])
-def test_a_number_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
-    done = refused(tmp_path, OPSCORE_WORKERS=value)
+def test_a_number_that_is_none_is_refused(value: str) -> None:
+    done = commands.opscore("serve", OPSCORE_WORKERS=value)
     assert done.returncode == 2
     assert "OPSCORE_WORKERS" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -23,28 +23,8 @@ def shared_opscore() -> Iterator[RunningOpsCore]:
         yield running
 
 
-@pytest.fixture
-def trace_under(
-    request: pytest.FixtureRequest,
-    first_lives: Callable[[str, str], Trace],
-) -> Callable[[str, str], Trace]:
-    """Return what gives the trace of a scenario under a server or client.
-
-    A test that is tried again lives again: the first life may have been short of processor time.
-    """
-    if getattr(request.node, "execution_count", 1) == 1:
-        return first_lives
-
-    def trace(runner: str, scenario: str) -> Trace:
-        live = live_under if runner in SERVERS else live_in_process
-        with run_opscore() as fresh:
-            return live(runner, fresh)[scenario]
-
-    return trace
-
-
 @pytest.fixture(scope="package")
-def first_lives(
+def trace_under(
     shared_opscore: RunningOpsCore, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str, str], Trace]]:
     """Return what gives the trace of a scenario under a server or client."""

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from opscore_middleware.core.models import Transition
 from opscore_middleware.errors import RemoteError
 from opscore_middleware.testing import RunningOpsCore
-from tests.support.waiting import TIMEOUT, wait_until
+from tests.support.waiting import wait_until
 from tests.traps.agent_app import create_app
 from tests.traps.drivers import Connection, Driver, InProcess
 from tests.traps.expected import CLIENTS, expected
@@ -32,6 +32,8 @@ LAST: Final = 0.5
 """The same once the process has ended: whatever it sent is on its way or here."""
 ANSWERED: Final = 2.0
 """The same for the answer to a request that goes on behind it."""
+ENDED: Final = 5.0
+"""The same for the end of a process that was asked twice."""
 
 
 class Witness:
@@ -231,7 +233,7 @@ def _interrupted_twice(process: ServerProcess, witness: Witness) -> Trace:
     process.interrupt()
     trace += witness.sees(1)
     process.interrupt()
-    ended = process.ends(TIMEOUT / 2) is not None
+    ended = process.ends(ENDED) is not None
     trace += witness.sees(2 if trace[-1] == "idle" else 1, LAST)
     if not ended:
         trace.append("(goes on)")
