@@ -24,6 +24,9 @@ BUNDLED: Final[tuple[Integration, ...]] = (A2A(), FastA2A(), FastMCP(), MCP())
 GROUP: Final = "opscore_middleware.integrations"
 """The entry points by which other packages bring theirs."""
 
+# Read with this module: that takes a look at whatever is installed, which must not hold up a loop.
+_POINTS: Final = importlib.metadata.entry_points(group=GROUP)
+
 ALL: Final = "*"
 
 # What has been done to the frameworks of this process is done for good, whichever agent came first:
@@ -56,13 +59,12 @@ class Choice:
                     setting="integrations",
                 )
         self._own: Sequence[Integration] = own
-        # Others are looked for where one may be meant; else only once the app starts.
         named = {item.removeprefix("-") for item in self._given if isinstance(item, str)}
         unknown = named - {ALL, *(known.name for known in (*BUNDLED, *own))}
         if unknown:
-            unknown -= set(_entry_points().names)
+            unknown -= set(_POINTS.names)
         if unknown:
-            known = {i.name for i in (*BUNDLED, *own)} | set(_entry_points().names)
+            known = {i.name for i in (*BUNDLED, *own)} | set(_POINTS.names)
             raise ConfigurationError(
                 f"integrations={self._given!r} names {min(unknown)!r}, which is none; there are: "
                 f"{', '.join(sorted(known))}.",
@@ -72,7 +74,7 @@ class Choice:
     def attach(self) -> frozenset[str]:
         """Attach those whose frameworks are in use; return the names of those that are."""
         known: dict[str, Any] = {integration.name: integration for integration in BUNDLED}
-        known |= {point.name: point for point in _entry_points()}
+        known |= {point.name: point for point in _POINTS}
         known |= {integration.name: integration for integration in self._own}
         return frozenset(name for name in self._on(known) if _attach(name, known[name]))
 
@@ -84,10 +86,6 @@ class Choice:
             name = name.removeprefix("-")
             names.update(dict.fromkeys(names if name == ALL else (name,), switched))
         return [name for name, on in names.items() if on]
-
-
-def _entry_points() -> importlib.metadata.EntryPoints:
-    return importlib.metadata.entry_points(group=GROUP)
 
 
 def _attach(name: str, known: Integration | importlib.metadata.EntryPoint) -> bool:

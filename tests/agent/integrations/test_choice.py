@@ -126,7 +126,7 @@ def brought(monkeypatch: pytest.MonkeyPatch, **targets: str) -> None:
     points = importlib.metadata.EntryPoints(
         importlib.metadata.EntryPoint(name, target, GROUP) for name, target in targets.items()
     )
-    monkeypatch.setattr(choice, "_entry_points", lambda: points)
+    monkeypatch.setattr(choice, "_POINTS", points)
 
 
 def test_another_package_brings_one(monkeypatch: pytest.MonkeyPatch) -> None:
