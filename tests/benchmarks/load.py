@@ -1,8 +1,7 @@
-"""One agent under uvicorn in a process of its own, and a process that asks it all the time."""
+"""An agent under uvicorn in a process of its own, and a process that asks it all the time."""
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import socket
 import subprocess
@@ -10,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -19,12 +17,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from opscore_middleware import OpsCoreMiddleware
+from tests.benchmarks.drive import REQUEST
 from tests.support.processes import clean_environment
 from tests.support.waiting import wait_until
 
 __all__ = ["black_hole", "load", "serving", "stop"]
-
-REQUEST = b"POST /job HTTP/1.1\r\nhost: agent\r\ncontent-length: 2\r\n\r\nhi"
 
 
 async def answer(request: Request) -> Response:
@@ -101,7 +98,7 @@ def black_hole() -> Iterator[str]:
 
 def load(port: int, *, connections: int, requests: int) -> tuple[float, list[float]]:
     """Send requests from a process of its own; return how many a second, and what each took."""
-    command = [sys.executable, "-m", "tests.benchmarks.load"]
+    command = [sys.executable, "-m", "tests.benchmarks.drive"]
     done = subprocess.run(
         [*command, str(port), str(connections), str(requests)],
         env=clean_environment(),
@@ -120,49 +117,3 @@ def _answers(port: int) -> bool:
             return connection.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:
         return False
-
-
-class Connection(asyncio.Protocol):
-    """Keeps one request in flight until there are none left."""
-
-    def __init__(self, left: list[int], took: list[float], done: asyncio.Future[None]) -> None:
-        self._left = left
-        self._took = took
-        self._done = done
-        self._start = 0.0
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self._ask()
-
-    def data_received(self, data: bytes) -> None:
-        if not data.endswith(b"ok"):
-            return
-        self._took.append(time.perf_counter() - self._start)
-        self._ask()
-
-    def _ask(self) -> None:
-        if self._left[0] <= 0:
-            self._transport.close()
-            if not self._done.done():
-                self._done.set_result(None)
-            return
-        self._left[0] -= 1
-        self._start = time.perf_counter()
-        self._transport.write(REQUEST)
-
-
-async def drive(port: int, connections: int, requests: int) -> None:
-    loop = asyncio.get_running_loop()
-    left, took = [requests], list[float]()
-    ends = [loop.create_future() for _ in range(connections)]
-    start = time.perf_counter()
-    for end in ends:
-        await loop.create_connection(lambda end=end: Connection(left, took, end), "127.0.0.1", port)
-    await asyncio.gather(*ends)
-    rate = len(took) / (time.perf_counter() - start)
-    print(rate, *took)
-
-
-if __name__ == "__main__":
-    asyncio.run(drive(*map(int, sys.argv[1:])))

@@ -18,10 +18,10 @@ from typing import NamedTuple
 from opscore_middleware.testing import run_opscore
 from tests.benchmarks.load import load, serving
 
-PAIRS = 10
+PAIRS = 6
 LAPS = 3
 CONNECTIONS = 16
-REQUESTS = 12_000
+REQUESTS = 8_000
 
 
 class Lap(NamedTuple):
