@@ -4,6 +4,10 @@ Each of the others is measured where its libraries are installed (`--python` nam
 that has them, `make queues` makes one), on a PostgreSQL of the benchmark's own, which writes
 through to the disk, or on a Redis of its own that keeps an append-only file and syncs it each
 second, which is how Redis is run where jobs matter.
+
+What is compared is the same of all: how soon a lone job's handler begins once it is enqueued, and
+how many jobs are given out and completed per second, whose results are told as handlers end. That
+Ops-Core also hears from agents, by reports, that they have begun is a line of its own.
 """
 
 from __future__ import annotations
@@ -103,7 +107,7 @@ def compare(queue: Queue, python: str, jobs: int, at_once: int) -> str:
         return f"  {queue.name:14} not measured: {last}"
     found = json.loads(done.stdout.splitlines()[-1])
     return (
-        f"  {queue.name:14} {found['rate']:8,.0f} jobs/s   idle, enqueued to begun"
+        f"  {queue.name:14} {found['rate']:8,.0f} jobs/s   idle, enqueued until the handler begins"
         f" {found['wait']:7.2f} ms (p50)   on {queue.on}; durable: {found['durable']}"
     )
 
@@ -115,8 +119,9 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="of the environment with them")
     options = parser.parse_args()
     print("opscore, every step of a task on disk before it is answered")
+    print("  beside the others stand: enqueued until handed out, and told by results posted")
     dispatch.main(["--tasks", str(options.jobs), "--finished", "1000"])
-    print(f"others, {options.jobs:,} jobs, {options.at_once} at once")
+    print(f"others, {options.jobs:,} jobs, {options.at_once} at once: given out until completed")
     for queue in QUEUES:
         print(compare(queue, options.python, options.jobs, options.at_once), flush=True)
 
