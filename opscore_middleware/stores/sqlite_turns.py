@@ -12,7 +12,7 @@ from opscore_middleware.stores.rows import NO_INSTANCE
 
 __all__ = ["Turns"]
 
-_FEWEST: Final = 16
+_FEWEST: Final = 4
 _MOST: Final = 4096
 _GROWTH: Final = 4
 _IN_VAIN: Final = 10

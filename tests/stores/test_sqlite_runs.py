@@ -88,6 +88,29 @@ async def test_two_open_attempts_in_one_slot_cannot_be_kept(store: SqliteStore) 
     assert isinstance(refused, sqlite3.IntegrityError)
 
 
+async def test_whose_turn_it_is_to_hear_waits_for_no_disk_and_all_else_does(
+    store: SqliteStore,
+) -> None:
+    told = await statements_of(store)
+    await store.hearing(holder="h", lease=10, now=NOW)
+    await store.heard(holder="h", event_id=1)
+    await store.save_workflow("w", "{}", now=NOW)
+    await store.hearing(holder="h", lease=10, now=NOW)
+    assert [one for one in told if one == "COMMIT" or "synchronous" in one] == [
+        *("PRAGMA synchronous = NORMAL", "COMMIT", "COMMIT"),
+        *("PRAGMA synchronous = FULL", "COMMIT"),
+        *("PRAGMA synchronous = NORMAL", "COMMIT"),
+    ]
+
+
+async def test_a_start_finds_the_version_that_was_saved_last(store: SqliteStore) -> None:
+    saves = [f'{{"n":{n}}}' for n in range(5)]
+    for version, text in enumerate(saves, 1):
+        await store.save_workflow("w", text, now=NOW)
+        found = [await store.get_workflow("w"), await store.get_workflow("w")]
+        assert [(one.version, one.definition) for one in found if one] == [(version, text)] * 2
+
+
 @pytest.mark.parametrize(
     ("query", "index"),
     [
