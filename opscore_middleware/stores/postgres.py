@@ -37,6 +37,7 @@ from opscore_middleware.stores.postgres_advances import Asked as AskedOfRuns
 from opscore_middleware.stores.postgres_connections import Connections
 from opscore_middleware.stores.postgres_errors import DRIVER_ERRORS, refusal
 from opscore_middleware.stores.postgres_gatherer import Gatherer
+from opscore_middleware.stores.postgres_large_runs import LargeRuns
 from opscore_middleware.stores.postgres_listener import Listener
 from opscore_middleware.stores.postgres_liveness import DatabaseClock, HeartbeatWriter, watermark
 from opscore_middleware.stores.postgres_reports import Asked, ReportWriter
@@ -311,11 +312,13 @@ class PostgresStore(PostgresRunStore):
         )
 
     def _run_parts(self, others: Connections) -> RunParts:
-        by_keys = Connections(self.address, size=_RUN_CONNECTIONS, settings=BY_KEYS)
-        definitions = Definitions()
+        definitions, large = Definitions(), LargeRuns()
+        by_keys = Connections(
+            self.address, size=_RUN_CONNECTIONS, settings=BY_KEYS, on_connect=large.forget
+        )
         starter = RunStarter(by_keys, definitions)
         advances: Gatherer[AskedOfRuns, list[Answer]] = Gatherer(
-            RunWriter(by_keys, definitions).write,
+            RunWriter(by_keys, definitions, large).write,
             weight=lambda asked: len(asked.steps),
             most=_MOST_STEPS,
             commits=self.commits,

@@ -17,6 +17,7 @@ from opscore_middleware.core.runs.records import Advance, Run
 from opscore_middleware.core.runs.tasks import attempt_id
 from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.stores.postgres_connections import Connection, Connections
+from opscore_middleware.stores.postgres_large_runs import LargeRuns
 from opscore_middleware.stores.postgres_locks import CLAIMS
 from opscore_middleware.stores.postgres_runs import lock_runs
 from opscore_middleware.stores.postgres_tasks import IS_OPEN, insert_tasks, update_tasks
@@ -48,9 +49,12 @@ class RunWriter:
     session is locked, the transaction is given up then and begun anew.
     """
 
-    def __init__(self, connections: Connections, definitions: Definitions) -> None:
+    def __init__(
+        self, connections: Connections, definitions: Definitions, large: LargeRuns
+    ) -> None:
         self._connections = connections
         self._definitions = definitions
+        self._large = large
 
     async def write(self, callers: Sequence[Asked]) -> Sequence[list[Answer]]:
         """Answer each caller's steps, once what they change is on disk.
@@ -103,15 +107,16 @@ class RunWriter:
             task_ids={step.task_id for step in steps if step.task_id is not None},
             session_keys=holders,
             definitions=self._definitions,
+            large=self._large,
         )
 
 
 def _applied(
-    before: Mapping[int, Run], steps: Iterable[Advance]
+    before: Mapping[int, Run], steps: Sequence[Advance]
 ) -> tuple[dict[int, Run], list[Answer]]:
     """Return the runs after steps, and what became of each; one that raises changes nothing."""
     by_session = {run.session_id: key for key, run in before.items()}
-    by_task = {task_id: key for key, run in before.items() for task_id in run.tasks}
+    by_task = _keys_of_tasks(before, {step.task_id for step in steps if step.task_id is not None})
     after = dict(before)
     answers: list[Answer] = []
     for step in steps:
@@ -129,6 +134,16 @@ def _applied(
         else:
             answers.append(after[key])
     return after, answers
+
+
+def _keys_of_tasks(runs: Mapping[int, Run], task_ids: Collection[str]) -> dict[str, int]:
+    """Return the keys of the runs that have these tasks; a run may have others by the thousand."""
+    return {
+        task_id: key
+        for key, run in runs.items()
+        for task_id in (run.tasks if len(run.tasks) < len(task_ids) else task_ids)
+        if task_id in run.tasks
+    }
 
 
 def _changes(before: Mapping[int, Run], after: Mapping[int, Run]) -> list[Change]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
@@ -34,12 +34,22 @@ class Connections:
         address: where the database is.
         size: how many connections there are at most.
         settings: what is set on each of them, as SQL.
+        on_connect: called when one is made.
     """
 
-    def __init__(self, address: Address, *, size: int, settings: str = "") -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        size: int,
+        settings: str = "",
+        on_connect: Callable[[], None] | None = None,
+    ) -> None:
         self._address = address
 
         async def prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+            if on_connect is not None:
+                on_connect()
             if settings:
                 await connection.execute(settings)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import asyncpg
@@ -11,6 +11,7 @@ from opscore_middleware.core.runs.records import Run
 from opscore_middleware.core.runs.tasks import Task
 from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.stores.postgres_connections import Connection
+from opscore_middleware.stores.postgres_large_runs import LargeRuns
 from opscore_middleware.stores.postgres_reports import HURRY
 from opscore_middleware.stores.postgres_tasks import tasks_of
 from opscore_middleware.stores.postgres_workflows import Definitions
@@ -35,14 +36,22 @@ async def lock_runs(
     task_ids: Collection[str] = (),
     session_keys: Collection[int] = (),
     definitions: Definitions,
+    large: LargeRuns,
 ) -> dict[int, Run]:
     """Return runs by their keys, with nobody else to change them to the end of the transaction.
 
     Whoever locks several does it here, and so in one order.
     """
     rows = await connection.fetch(_LOCK, list(session_ids), list(task_ids), list(session_keys))
-    # Their tasks are read by a statement of its own, which sees what the locks were waited for.
-    return await _runs(connection, rows, definitions)
+    # Their tasks are read by statements of their own, which see what the locks were waited for.
+    keys = {row["session_key"]: row["session_id"] for row in rows}
+    tasks = await _tasks(connection, {key: keys[key] for key in keys if key not in large})
+    for key, session_id in keys.items():
+        if key in large:
+            tasks[session_id] = await large.read(connection, key)
+        else:
+            large.note(key, len(tasks[session_id]))
+    return await _runs(connection, rows, tasks, definitions)
 
 
 async def latest_session(connection: Connection, *, prefix: str) -> str | None:
@@ -64,17 +73,27 @@ async def prune_runs(connection: Connection, *, before: int, limit: int) -> int:
 async def read_run(connection: Connection, session_id: str, definitions: Definitions) -> Run | None:
     """Return a run, read in several statements; None for a session that runs no workflow."""
     rows = await connection.fetch(f"{_SELECT} AND s.session_id = $1", session_id)
-    runs = await _runs(connection, rows, definitions)
+    tasks = await _tasks(connection, {row["session_key"]: row["session_id"] for row in rows})
+    runs = await _runs(connection, rows, tasks, definitions)
     return next(iter(runs.values()), None)
 
 
+async def _tasks(connection: Connection, sessions: Mapping[int, str]) -> dict[str, dict[str, Task]]:
+    """Return the tasks of sessions, whose ids come by their keys, by the ids of both."""
+    tasks: dict[str, dict[str, Task]] = {session_id: {} for session_id in sessions.values()}
+    if sessions:
+        for task in await tasks_of(connection, list(sessions)):
+            tasks[task.session_id][task.task_id] = task
+    return tasks
+
+
 async def _runs(
-    connection: Connection, rows: Collection[asyncpg.Record], definitions: Definitions
+    connection: Connection,
+    rows: Collection[asyncpg.Record],
+    tasks: Mapping[str, dict[str, Task]],
+    definitions: Definitions,
 ) -> dict[int, Run]:
     workflows = await definitions.of(connection, {row["workflow_key"] for row in rows})
-    tasks: dict[str, dict[str, Task]] = {row["session_id"]: {} for row in rows}
-    for task in await tasks_of(connection, [row["session_key"] for row in rows]):
-        tasks[task.session_id][task.task_id] = task
     return {
         row["session_key"]: Run(
             session_id=row["session_id"],
