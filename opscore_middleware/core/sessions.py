@@ -108,13 +108,7 @@ def changed(session: Session, change: SessionChange, now: Utc) -> Session:
     if all(getattr(session, name) == value for name, value in new.items()):
         return session
     if session.state in TERMINAL:
-        raise SessionEnded(
-            f"Session {session.session_id!r} is {session.state} since "
-            f"{session.ended_at or session.updated_at}; what is over is not changed. "
-            "Start a new session.",
-            session_id=session.session_id,
-            state=session.state.value,
-        )
+        raise _over(session)
     if session.workflow_version is not None and not new.keys().isdisjoint(_DECIDED_BY_TASKS):
         raise Conflict(
             f"Session {session.session_id!r} runs workflow {session.workflow_id!r}, and its tasks "
@@ -125,3 +119,15 @@ def changed(session: Session, change: SessionChange, now: Utc) -> Session:
         )
     ends = new.get("state") in TERMINAL
     return session.model_copy(update={**new, "updated_at": now, "ended_at": now if ends else None})
+
+
+def _over(session: Session) -> SessionEnded:
+    hint = "Start a new session."
+    if session.workflow_version is not None and session.state is not SessionState.COMPLETED:
+        hint = f"POST /v1/opscore/sessions/{session.session_id}/retry has it go on."
+    return SessionEnded(
+        f"Session {session.session_id!r} is {session.state} since "
+        f"{session.ended_at or session.updated_at}; what is over is not changed. {hint}",
+        session_id=session.session_id,
+        state=session.state.value,
+    )

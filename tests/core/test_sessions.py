@@ -120,3 +120,28 @@ def test_the_session_of_a_workflow_is_its_tasks_to_change() -> None:
         changed(session, SessionChange(state=SessionState.COMPLETED), START)
     assert changed(session, SessionChange(metadata={"k": 1}), START).metadata == {"k": 1}
     assert changed(session, SessionChange(state=SessionState.RUNNING), START) is session
+
+
+@pytest.mark.parametrize(
+    ("state", "version", "hint"),
+    [
+        (SessionState.FAILED, 1, "POST /v1/opscore/sessions/s/retry has it go on."),
+        (SessionState.CANCELLED, 1, "POST /v1/opscore/sessions/s/retry has it go on."),
+        (SessionState.COMPLETED, 1, "Start a new session."),
+        (SessionState.FAILED, None, "Start a new session."),
+    ],
+)
+def test_who_would_change_what_is_over_is_told_what_can_be_done(
+    state: SessionState, version: int | None, hint: str
+) -> None:
+    session = Session(
+        session_id="s",
+        agent_id="a",
+        workflow_version=version,
+        state=state,
+        created_at=START,
+        updated_at=START,
+    )
+    with pytest.raises(SessionEnded) as raised:
+        changed(session, SessionChange(metadata={"k": 1}), START)
+    assert raised.value.message.endswith(hint)
