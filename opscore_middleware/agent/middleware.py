@@ -194,8 +194,9 @@ class OpsCoreMiddleware:
         else:
             request.may_come_to_count()
         token = CURRENT.set(request)
+        watched_receive, watched_send = request.between(receive, send)
         try:
-            await self.app(scope, *request.between(receive, send))
+            await self.app(scope, watched_receive, watched_send)
         except BaseException as exception:
             await request.raised(exception, scope, receive)
             raise

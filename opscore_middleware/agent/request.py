@@ -23,25 +23,25 @@ from opscore_middleware.agent.outcome import (
 )
 from opscore_middleware.agent.results import answered
 from opscore_middleware.agent.rpc import BodyPeek, is_json_type, is_work
+from opscore_middleware.agent.runtime import AgentRuntime
 from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_stream, scanner_for
 from opscore_middleware.agent.tracker import Read
 
 __all__ = ["WatchedRequest"]
 
-# Iterables that can be read more than once; another one is the server's, or the app's.
-_KEPT: Final = (list, tuple)
+_KEPT: Final = (list, tuple)  # can be read again; another iterable is the server's, or the app's
 
 Headers = Iterable[tuple[bytes, bytes]]
 
-ACCEPTED: Final = 202
-"""The answer that acknowledges a task and ends nothing."""
+ACCEPTED: Final = 202  # acknowledges a task and ends nothing
 
 
 class WatchedRequest(Origin):
     """What is known of one request while it is served.
 
-    Class attributes are the defaults, so that a request sets only what it needs. It holds nothing
-    of the server's: tasks that outlive the request keep it alive, by the context that they copied.
+    Class attributes are the defaults; what every request asks for is set in each, which takes less
+    time than to find a default. It holds nothing of the server's: tasks that outlive the request
+    keep it alive, by the context that they copied.
     """
 
     unit: Instance | None = None
@@ -78,6 +78,11 @@ class WatchedRequest(Origin):
     finished = False
     gone = False
     """The client has left."""
+
+    def __init__(self, runtime: AgentRuntime) -> None:
+        self.runtime = runtime
+        self.undecided = self.special = self.finished = False
+        self.peek = self.scanner = self.read = None
 
     # --- how it begins ---------------------------------------------------------------------------
 

@@ -385,8 +385,9 @@ class Tracker:
         self._held_until = None
         self._sequence = sequence = self._sequence + 1
         outbox = self._outbox
-        outbox.entries.append((self.instance, sequence, node.state, at, details, 0, 0))
-        if len(outbox.entries) > outbox.limit:
+        entries = outbox.entries
+        entries.append((self.instance, sequence, node.state, at, details, 0, 0))
+        if len(entries) > outbox.limit:
             outbox.fold()
         if outbox.heard is not None:
             heard = None if details is None else without_result(details)
