@@ -13,11 +13,16 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from unittest.mock import patch
 
 import httpx
 
 from opscore_middleware import OpsCoreMiddleware
+from opscore_middleware.agent import link
+from opscore_middleware.agent.delivery import Answer
+from opscore_middleware.agent.wire import Wire
+from opscore_middleware.protocol.call import Call
 from tests.benchmarks.load import bare
 from tests.support.processes import OpsCoreProcess, running_opscore
 from tests.support.waiting import wait_until
@@ -27,25 +32,19 @@ PAUSE = 0.05
 """Seconds between requests: an agent's usual life, not a rush that is gathered into batches."""
 
 
-class Timing(httpx.BaseTransport):
+class Timing(Wire):
     """Notes how old each report is when Ops-Core has stored it."""
 
-    def __init__(self, took: list[float]) -> None:
-        self._inner = httpx.HTTPTransport()
-        self._took = took
+    took: ClassVar[list[float]] = []
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        response = self._inner.handle_request(request)
-        response.read()
+    def send(self, call: Call[Any]) -> Answer:
+        answer = super().send(call)
         now = datetime.now(UTC)
-        if request.url.path.endswith("/states") and response.status_code == 202:
-            for report in json.loads(request.content)["reports"]:
+        if call.path.endswith("/states") and answer.status == 202:
+            for report in json.loads(call.body or b"")["reports"]:
                 told = datetime.fromisoformat(report["timestamp"])
-                self._took.append((now - told).total_seconds() * 1000)
-        return response
-
-    def close(self) -> None:
-        self._inner.close()
+                self.took.append((now - told).total_seconds() * 1000)
+        return answer
 
 
 async def work(agent: Any) -> None:
@@ -62,16 +61,13 @@ async def work(agent: Any) -> None:
 
 
 def ours(opscore: OpsCoreProcess) -> list[float]:
-    took: list[float] = []
-    agent = OpsCoreMiddleware(
-        bare(),
-        agent_name="bench",
-        api_url=opscore.url,
-        api_key=opscore.api_key,
-        transport=lambda: Timing(took),
-    )
-    asyncio.run(work(agent))
-    wait_until(lambda: len(took) >= TRANSITIONS, timeout=60)
+    took = Timing.took
+    with patch.object(link, "Wire", Timing):
+        agent = OpsCoreMiddleware(
+            bare(), agent_name="bench", api_url=opscore.url, api_key=opscore.api_key
+        )
+        asyncio.run(work(agent))
+        wait_until(lambda: len(took) >= TRANSITIONS, timeout=60)
     return took[2:]  # the first ones wait for the registration
 
 
