@@ -130,8 +130,8 @@ async def _measure(address: str, options: argparse.Namespace) -> None:
         print(f"  idle, enqueued until it is known to be begun         {begun:8.2f} ms (p50)")
         beside = await _claims(engine, fleet)
         print(f"  claim beside no other task                           {beside:8.2f} ms (p50)")
-        for told, end in (("results posted", _post), ("reports", _report)):
-            rate = await _drain(engine, fleet, options.tasks, end)
+        for told, drain in (("results posted", _post), ("reports", _report)):
+            rate = await _rate(engine, fleet, options.tasks, drain)
             print(f"  claimed to completed, told by {told:14}         {rate:8,.0f} tasks/s")
         await _fill(store, engine, options.finished)
         beside = await _claims(engine, fleet)
@@ -184,31 +184,46 @@ async def _claims(engine: Engine, fleet: Fleet, rounds: int = 20) -> float:
     return median(took) * 1000
 
 
-End = Callable[[Engine, Fleet, Sequence[Claim]], Awaitable[None]]
-"""Has attempts that were given out come to their end."""
+Drain = Callable[[Engine, Fleet, int], Awaitable[None]]
+"""Gives so many tasks out, and has each come to its end."""
 
 
-async def _report(engine: Engine, fleet: Fleet, claims: Sequence[Claim]) -> None:
-    """Have agents report that they began, and that they are done."""
-    await fleet.begin(claims)
-    await fleet.complete(claims)
-    await _hear(engine)
+async def _report(engine: Engine, fleet: Fleet, tasks: int) -> None:
+    """Have agents report that they began, and that they are done, as many at once as there are."""
+    done = 0
+    while done < tasks:
+        claims = await engine.claim(len(fleet.agent_ids))
+        await fleet.begin(claims)
+        await fleet.complete(claims)
+        await _hear(engine)
+        done += len(claims)
 
 
-async def _post(engine: Engine, _fleet: Fleet, claims: Sequence[Claim]) -> None:
-    """Have a result posted for each attempt, all at once."""
+async def _post(engine: Engine, fleet: Fleet, tasks: int) -> None:
+    """Have a result posted for each, and others given out while results are on their way."""
+    posted: set[asyncio.Task[None]] = set()
+    done = 0
+    while done < tasks:
+        claims = await engine.claim(max(1, len(fleet.agent_ids) // 4))
+        done += len(claims)
+        if claims:
+            posted.add(asyncio.create_task(_post_each(engine, claims)))
+        else:
+            over, posted = await asyncio.wait(posted, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.gather(*over)
+    await asyncio.gather(*posted)
+
+
+async def _post_each(engine: Engine, claims: Sequence[Claim]) -> None:
     result = TaskResult(result={"ok": True})
     await asyncio.gather(*(engine.finish(attempt_id(claim.task), result) for claim in claims))
 
 
-async def _drain(engine: Engine, fleet: Fleet, tasks: int, end: End) -> float:
+async def _rate(engine: Engine, fleet: Fleet, tasks: int, drain: Drain) -> float:
     """Return how many tasks per second are given out and completed, once they are enqueued."""
     await _enqueue(engine, tasks)
-    done, began = 0, time.perf_counter()
-    while done < tasks:
-        claims = await engine.claim(len(fleet.agent_ids))
-        await end(engine, fleet, claims)
-        done += len(claims)
+    began = time.perf_counter()
+    await drain(engine, fleet, tasks)
     took = time.perf_counter() - began
     unfinished = await fleet.store.unfinished()
     if any(unfinished.values()):
