@@ -30,9 +30,7 @@ from opscore_middleware.agent.tracker import Read
 __all__ = ["WatchedRequest"]
 
 _KEPT: Final = (list, tuple)  # can be read again; another iterable is the server's, or the app's
-
 Headers = Iterable[tuple[bytes, bytes]]
-
 ACCEPTED: Final = 202  # acknowledges a task and ends nothing
 
 

@@ -155,7 +155,7 @@ asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 @asyncio_only
 @pytest.mark.anyio
-async def test_a_task_that_is_cancelled_stops_and_ends_nothing() -> None:
+async def test_a_task_that_is_cancelled_stops_and_is_said_to_be_interrupted() -> None:
     ops_core = cancelling("t.1")
     stopped: list[str] = []
 
@@ -174,7 +174,10 @@ async def test_a_task_that_is_cancelled_stops_and_ends_nothing() -> None:
             await _in_a_task(carrying("t.1"), agent)
     assert stopped == ["t.1"]
     reports = await reported(ops_core, "active", "idle")
-    assert reports[1]["details"] == {}
+    assert reports[1]["details"] == {
+        "opscore_task_id": "t.1",
+        "opscore_task_state": "interrupted",
+    }
 
 
 async def _in_a_task(exchange: Exchange, agent: OpsCoreMiddleware) -> None:
