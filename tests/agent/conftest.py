@@ -27,6 +27,13 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True, scope="package")
+def _what_other_rooms_have_left() -> None:
+    """Keep it out of the collections below, each of which would look through it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_reporter_outlives_its_test() -> Iterator[None]:
     # Not those that a failed test has left: its traceback holds them, and has said enough.
