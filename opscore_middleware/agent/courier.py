@@ -35,6 +35,8 @@ logger = logging.getLogger("opscore_middleware")
 
 WITHOUT: Final = 600.0
 """Seconds for which a server is not asked again for a route that it does not have."""
+RUSH: Final = 64
+"""With more transitions at once there is no hurry: telling them more often would say no more."""
 _MOST: Final = 1000  # reports in a batch, by the contract
 
 
@@ -90,7 +92,6 @@ class Courier:
         self._most = _MOST
         self._singles_until = 0.0
         self._gone = False
-        self._folded = 0  # transitions folded, as of the last try
         self._given_up = 0  # transitions folded and dropped, as of the last delivery
 
     def after_fork(self) -> None:
@@ -122,11 +123,10 @@ class Courier:
         now = self._monotonic()
         if now < self._not_before and not urgent:
             return self._not_before - now
-        spent = time.thread_time()
+        spent, rush = time.thread_time(), len(self._hand) > RUSH
         pause = self._attempt() if self._hand else self._tell_progress()
-        folded, self._folded = self._outbox.folded > self._folded, self._outbox.folded
         pace = self._budget.spend(
-            time.thread_time() - spent, now=now, used=time.process_time(), rush=folded
+            time.thread_time() - spent, now=now, used=time.process_time(), rush=rush
         )
         wait = pause if urgent else max(pause, pace)
         self._not_before = self._monotonic() + wait

@@ -123,8 +123,7 @@ class Budget:
     """Keeps the reporter's own processor time below a share of what the host needs and leaves.
 
     A token bucket in seconds of processor time: what is not used adds up to `burst`, so a quiet
-    agent reports at once and a busy one in larger batches. In a rush of more transitions than are
-    kept there is neither: told more often, they would say no more.
+    agent reports at once and a busy one in larger batches. In a rush there is the share alone.
 
     Args:
         share: the part of one processor that reporting may use while the host uses all of it.
