@@ -179,6 +179,8 @@ class SqliteWriter:
                 else:
                     callers.append(following)
             _answer(self._commit(callers))
+            if any(isinstance(caller, _Reports) for caller in callers):
+                self._reported()  # after the answers, since somebody waits for those
         self._connection.close()
 
     def _commit(self, callers: list[_Caller]) -> _Answers:
@@ -192,8 +194,6 @@ class SqliteWriter:
         except Exception as error:  # whatever it is, each caller has to hear of it
             self._roll_back()
             return [(caller.future, self._failure(error)) for caller in callers]
-        if any(isinstance(caller, _Reports) for caller in callers):
-            self._reported()
         self._commits.observe(len(callers))
         return answers
 
