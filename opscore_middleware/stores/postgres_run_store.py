@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from opscore_middleware.core.liveness import Watermark
@@ -87,11 +87,21 @@ class PostgresRunStore(ABC):
 
     # --- runs ------------------------------------------------------------------------------------
 
-    async def start_run(self, run: Run, *, creation: Creation | None = None) -> tuple[Run, bool]:
+    async def start_run(
+        self,
+        run: Run,
+        *,
+        creation: Creation | None = None,
+        placed: Callable[[], None] | None = None,
+    ) -> tuple[Run, bool]:
         parts = self._runs()
         if creation is None:
-            return await parts.starts.ask(run)
-        return await parts.starter.start(run, creation)
+            started = await parts.starts.ask(run)
+        else:
+            started = await parts.starter.start(run, creation)
+        if placed is not None:
+            placed()
+        return started
 
     async def advance(
         self, steps: Sequence[Advance], *, now: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from opscore_middleware.core.liveness import Watermark
@@ -75,12 +75,21 @@ class SqliteRunStore(SqliteDatabase):
 
     # --- runs ------------------------------------------------------------------------------------
 
-    async def start_run(self, run: Run, *, creation: Creation | None = None) -> tuple[Run, bool]:
+    async def start_run(
+        self,
+        run: Run,
+        *,
+        creation: Creation | None = None,
+        placed: Callable[[], None] | None = None,
+    ) -> tuple[Run, bool]:
         writer = self._open_writer()
         start = partial(sqlite_runs.start_run, runs=writer.runs, new=run)
-        return await writer.run(
+        started = writer.begin(
             partial(created, create=start, creation=creation, now=run.created_at)
         )
+        if placed is not None:
+            placed()  # what is asked of the writer is done in that order
+        return await started
 
     async def advance(
         self, steps: Sequence[Advance], *, now: int

@@ -151,10 +151,15 @@ class SqliteWriter:
         next commit that has to. A crash of the machine may take it back, nothing else, and nothing
         that came after it is kept then.
         """
-        future = asyncio.get_running_loop().create_future()
+        return await self.begin(work, may_be_lost=may_be_lost)
+
+    def begin(
+        self, work: Callable[[sqlite3.Connection], T], *, may_be_lost: bool = False
+    ) -> asyncio.Future[T]:
+        """Ask for what `run` does; whatever is asked for later is done later."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._ask(_Work(work, future, may_be_lost))
-        result: T = await future
-        return result
+        return future
 
     def close(self) -> None:
         """Write what was asked for, and end the thread; waits for it. Idempotent."""

@@ -17,7 +17,7 @@ from opscore_middleware.errors import (
     SessionExists,
     WorkflowNotFound,
 )
-from tests.stores.run_support import DEFINITION, WORKFLOW, Everything, given, runs, task
+from tests.stores.run_support import DEFINITION, WORKFLOW, Everything, given, idle, runs, task
 from tests.stores.support import NOW, add
 
 pytestmark = pytest.mark.asyncio
@@ -186,3 +186,16 @@ async def test_unfinished_tasks_are_counted_by_state(running: Everything) -> Non
         TaskState.WAITING: 3,
         TaskState.RUNNING: 1,
     }
+
+
+async def test_a_claim_that_is_asked_for_once_a_start_is_placed_finds_its_task(
+    running: Everything,
+) -> None:
+    await idle(running)
+    await running.save_workflow("w", DEFINITION, now=NOW)
+    placed = asyncio.Event()
+    starting = asyncio.create_task(running.start_run(runs(task()), placed=placed.set))
+    await placed.wait()
+    (claim,) = await running.claim(limit=5, mark=None, now=NOW)
+    assert claim.task.task_id == "t"
+    assert (await starting)[1]

@@ -145,9 +145,7 @@ class Starts:
             base=f"{now:013x}{secrets.token_hex(6)}",
             now=now,
         )
-        kept, is_new = await self._store.start_run(run, creation=creation)
-        self._stepper.on_ready()
-        return kept, is_new
+        return await self._store.start_run(run, creation=creation, placed=self._stepper.on_ready)
 
     async def _meant(self, agent_id: str, start: WorkflowStart) -> StoredWorkflow:
         workflow_id, document = start.workflow_definition_id, start.workflow_definition

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from opscore_middleware.core.liveness import Watermark
@@ -53,8 +53,17 @@ class RunStore(Protocol):
 
     # --- runs ------------------------------------------------------------------------------------
 
-    async def start_run(self, run: Run, *, creation: Creation | None = None) -> tuple[Run, bool]:
+    async def start_run(
+        self,
+        run: Run,
+        *,
+        creation: Creation | None = None,
+        placed: Callable[[], None] | None = None,
+    ) -> tuple[Run, bool]:
         """Keep a new run: its session and its tasks, under a version that is kept already.
+
+        `placed` is called once whatever is asked from then on comes after it, at the latest when it
+        is kept: a claim may follow before it is on disk, and share its commit.
 
         Where the session's id is known, returns the run that is kept instead, and False. Raises
         `AgentNotFound` or `AgentDeregistered` for its agent, `WorkflowNotFound` for a version that
