@@ -10,9 +10,10 @@ from starlette.testclient import TestClient
 from opscore_middleware.core.clock import SECOND
 from opscore_middleware.server import Settings, create_app
 
-__all__ = ["PEER", "RIGHT", "WORKFLOW", "app", "begin", "register", "there"]
+__all__ = ["MEMORY", "PEER", "RIGHT", "WORKFLOW", "app", "begin", "register", "there"]
 
 KEY: Final = "open-sesame"
+MEMORY: Final = "sqlite:///:memory:"
 RIGHT: Final = {"Authorization": f"Bearer {KEY}"}
 WORKFLOW: Final = {
     "id": "w",
@@ -26,10 +27,10 @@ PEER: Final = ("127.0.0.1", 50000)
 """On this machine, so that the webhook is taken unsigned."""
 
 
-def app() -> FastAPI:
-    """Return an empty Ops-Core, whose clock stands."""
+def app(address: str = MEMORY) -> FastAPI:
+    """Return an Ops-Core on the store with this address, whose clock stands."""
     # Nothing is sent: strangers' addresses are made up as well.
-    settings = Settings.resolve(database_url="sqlite:///:memory:", api_key=KEY, dispatch=False)
+    settings = Settings.resolve(database_url=address, api_key=KEY, dispatch=False)
     return create_app(settings, clock=lambda: 1_790_000_000 * SECOND)
 
 

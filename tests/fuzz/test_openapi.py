@@ -25,7 +25,8 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 
 from opscore_middleware.core.watch import StateQuery
-from tests.fuzz.support import PEER, RIGHT, app, register, there
+from tests.fuzz.support import MEMORY, PEER, RIGHT, app, register, there
+from tests.support.postgres import empty
 
 CHECKS: Final[list[Any]] = [
     not_a_server_error,
@@ -116,16 +117,20 @@ def test_very_many_requests_are_answered_as_documented(client: TestClient, label
 
 
 class Life(SCHEMA.as_state_machine()):  # type: ignore[misc] # a base that is made at run time
-    """Follows what answers name into further requests, on an Ops-Core of its own."""
+    """Follows what answers name into further requests, on an empty Ops-Core."""
+
+    address = MEMORY
 
     def setup(self) -> None:
         self._stack = ExitStack()
+        if self.address != MEMORY:
+            empty(self.address)
         # A story is told again when it is cut short, and has to go the same way.
         numbers = itertools.count()
         patch = self._stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers)))
         self._client = self._stack.enter_context(
-            TestClient(app(), raise_server_exceptions=False, client=PEER)
+            TestClient(app(self.address), raise_server_exceptions=False, client=PEER)
         )
 
     def teardown(self) -> None:
@@ -138,19 +143,19 @@ class Life(SCHEMA.as_state_machine()):  # type: ignore[misc] # a base that is ma
         case.validate_response(response, checks=CHECKS)
 
 
-def test_any_story_is_answered_as_documented() -> None:
-    live(5)
+def test_any_story_is_answered_as_documented(address: str) -> None:
+    live(address, 5)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_very_many_stories_are_answered_as_documented() -> None:
-    live(500)
+def test_very_many_stories_are_answered_as_documented(address: str) -> None:
+    live(address, 500)
 
 
-def live(examples: int) -> None:
+def live(address: str, examples: int) -> None:
     run_state_machine_as_test(
-        Life,
+        type("Life", (Life,), {"address": address}),
         settings=settings(
             max_examples=examples,
             stateful_step_count=10,
