@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import Any, NoReturn
+import re
+from typing import Any, Final, NoReturn
 
 from opscore_middleware.errors import InvalidCursor
 
 __all__ = ["encode", "event_id", "moment_and_id", "name_and_id", "text"]
+
+_UNKEPT: Final = re.compile(r"[\0\ud800-\udfff]")
 
 
 def encode(position: Any) -> str:
@@ -19,9 +22,17 @@ def encode(position: Any) -> str:
 
 def _decode(cursor: str) -> Any:
     try:
-        return json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError):
+        position = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
         return None
+    parts = position if isinstance(position, list) else [position]
+    return position if all(_is_kept(part) for part in parts) else None
+
+
+def _is_kept(part: Any) -> bool:
+    """Tell whether a store can be asked for a text: none can hold half of a character, and not each
+    can hold NUL."""
+    return not isinstance(part, str) or not _UNKEPT.search(part)
 
 
 def _bad_cursor(cursor: str) -> NoReturn:

@@ -7,6 +7,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from opscore_middleware.errors import ValidationFailed
 from opscore_middleware.server.access import Names
 from opscore_middleware.server.auth import Guard
 from opscore_middleware.server.body import Disconnected, read, replay
@@ -57,6 +58,7 @@ class Gate:
         report = None
         try:
             access = self._guard.check(scope["method"], path, scope["headers"])
+            _refuse_nul(path, scope["query_string"])
             if access.scope.names is not None:
                 await self._names.require(access, path)
             report = target(scope["method"], path)
@@ -73,6 +75,20 @@ class Gate:
             return
         scope[ACCESS] = access
         await self._rest(scope, replay(body, receive), send)
+
+
+def _refuse_nul(path: str, query: bytes) -> None:
+    """Raise `ValidationFailed` for a character that no name or id has, and that PostgreSQL cannot
+    be asked for. What bodies may hold, their models say."""
+    for place, found in (("path", "\0" in path), ("query", b"%00" in query or b"\0" in query)):
+        if found:
+            fault = {
+                "type": "nul",
+                "loc": (place,),
+                "msg": "the character U+0000 (%00) may not stand here; leave it out",
+                "input": "%00",
+            }
+            raise ValidationFailed([fault])
 
 
 def route_path(scope: Scope) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from base64 import urlsafe_b64encode
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -113,3 +115,34 @@ def test_any_path_is_answered_in_json(
     answer = client.request(method, f"{path}?{quote(query)}", headers=RIGHT)
     assert answer.status_code < 500
     assert answer.status_code == 204 or answer.headers["content-type"] == "application/json"
+
+
+def _cursor(position: Any) -> str:
+    return urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+
+
+# What a name may be to Python, and not to a database.
+UNKEPT: Final = [
+    "a\0b",
+    *map(_cursor, ["\0", ["\ud800", "b"], [1, "\ud800"], [2**80, "a"], "\ud800"]),
+]
+ASKED: Final = [
+    (method, path, parameter["name"], parameter["in"])
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+    for parameter in operation.get("parameters", [])
+    if parameter["in"] in {"path", "query"} and not path.endswith("/events")
+]
+
+
+@pytest.mark.parametrize(("method", "path", "name", "place"), ASKED)
+def test_what_no_store_can_be_asked_for_is_refused(
+    client: TestClient, method: str, path: str, name: str, place: str
+) -> None:
+    for bad in UNKEPT:
+        values = {**there(client), **({name: quote(bad, safe="")} if place == "path" else {})}
+        query = f"?{name}={quote(bad, safe='')}" if place == "query" else ""
+        url = re.sub(r"{(\w+)}", lambda found, values=values: values[found[1]], path) + query
+        body = {} if method in {"post", "patch"} else None
+        answer = client.request(method, url, headers=RIGHT, json=body)
+        assert answer.status_code < 500, bad
