@@ -55,7 +55,7 @@ class Gate:
             await self._rest(scope, receive, send)
             return
         if "\0" in scope["path"]:
-            # As servers read bytes that are no text: nobody is called that, and who asks is told so.
+            # As servers read bytes that are no text: nobody is called that.
             scope = {**scope, "path": scope["path"].replace("\0", "\ufffd")}
         path = route_path(scope)
         report = None
