@@ -7,27 +7,27 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from opscore_middleware.core.liveness import Watermark
-from opscore_middleware.core.runs.matching import Waiting, match
+from opscore_middleware.core.runs.matching import match
 from opscore_middleware.core.runs.records import Claim
 from opscore_middleware.stores.postgres_connections import Connection, Connections
+from opscore_middleware.stores.postgres_few_claims import claim_few
+from opscore_middleware.stores.postgres_giving import give
 from opscore_middleware.stores.postgres_locks import CLAIMS
-from opscore_middleware.stores.postgres_slots import AGENT, CAPABILITY, Vacancies, Vacancy
-from opscore_middleware.stores.postgres_tasks import FIELDS, RUNS, task_of
+from opscore_middleware.stores.postgres_queues import (
+    AGENT,
+    CAPABILITY,
+    QUEUES,
+    first_tasks,
+    waiting_of,
+)
+from opscore_middleware.stores.postgres_slots import Moment, Vacancies
+from opscore_middleware.stores.postgres_tasks import RUNS
 from opscore_middleware.stores.postgres_turns import FLEET, Fleet, Turns
 
-__all__ = ["Moment", "claim"]
+__all__ = ["claim"]
 
 _TRIES: Final = 3
 _GROWTH: Final = 4
-
-
-class Moment(NamedTuple):
-    """When a claim is made, by the caller's clock and by the database's, and who was lost then."""
-
-    now: int
-    kept: int
-    mark: Watermark | None
 
 
 class _Attempt(NamedTuple):
@@ -49,13 +49,26 @@ async def claim(
 ) -> list[Claim]:
     """Keep `core.runs.store.RunStore.claim`'s promise, on connections that look for keys.
 
-    Replicas claim one after the other: each takes the lock of claims, and knows then that nobody
-    else gives slots away. It chooses, locks the sessions of what it has chosen, in the order of
-    their keys as whoever changes runs does (`postgres_advances.RunWriter`), so that no two wait for
-    each other in a circle, and leaves alone what was paused, cancelled or changed until then: it
-    chooses again. A session that is not to be had for long, since its replica has stopped in the
-    middle of a change, is passed over, so that it holds up no others.
+    Where only a few tasks wait, they are given out in passing. Else replicas claim one after the
+    other: each takes the lock of claims, and knows then that nobody else gives slots away. It
+    chooses, locks the sessions of what it has chosen, in the order of their keys as whoever changes
+    runs does (`postgres_advances.RunWriter`), so that no two wait for each other in a circle, and
+    leaves alone what was paused, cancelled or changed until then: it chooses again. A session that
+    is not to be had for long, since its replica has stopped in the middle of a change, is passed
+    over, so that it holds up no others.
     """
+    if limit < 1:
+        return []
+    async with connections.connection() as connection:
+        claims, has_more = await claim_few(connection, turns, limit=limit, moment=moment)
+    if has_more and len(claims) < limit:
+        claims += await _claim_many(connections, turns, limit - len(claims), moment)
+    return claims
+
+
+async def _claim_many(
+    connections: Connections, turns: Turns, limit: int, moment: Moment
+) -> list[Claim]:
     claims: list[Claim] = []
     passed: set[int] = set()
     for _ in range(_TRIES):
@@ -74,7 +87,7 @@ async def _try(
 ) -> _Attempt:
     async with connections.connection() as connection:
         rows = await connection.fetch(_QUEUES)
-        if not rows or limit < 1:
+        if not rows:
             return _NOTHING
         turns.notice(Fleet(rows[0]["last_instance"], rows[0]["updated_at"]))
         queues = [row["queue"] for row in rows]
@@ -108,12 +121,9 @@ class _Choosing:
 
     async def claim(self, lock: str) -> _Attempt:
         await self._connection.execute(_TAKE_TURN)
-        free = Vacancies(
-            self._connection, self._turns, mark=self._moment.mark, now=self._moment.kept
-        )
+        free = Vacancies(self._connection, self._turns, self._moment)
         waiting = await self._look(free)
-        tasks = (Waiting(*row[2:]) for row in waiting.values())
-        matches = match(tasks, free.slots, limit=self._limit)
+        matches = match(map(waiting_of, waiting.values()), free.slots, limit=self._limit)
         self._turns.expect(len(matches))
         if not matches:
             return _NOTHING
@@ -124,7 +134,7 @@ class _Choosing:
             for task, slot in matches
             if (row := waiting[task.task_key])["session_key"] in locked
         }
-        claims = await self._give(chosen) if chosen else []
+        claims = await give(self._connection, chosen, at=self._moment.kept) if chosen else []
         return _Attempt(
             claims,
             len(matches) - len(claims),
@@ -156,40 +166,16 @@ class _Choosing:
         queues = [(queue, count) for queue in self._queues if (count := slots.get(queue))]
         if not queues:
             return []
-        # By either clock: another replica, whose clock is behind, does not keep a task waiting.
-        now = max(self._moment.now, self._moment.kept)
         return await self._connection.fetch(
-            _WAITING, *zip(*queues, strict=True), now, self._limit, list(self._passed)
+            _WAITING,
+            *zip(*queues, strict=True),
+            self._moment.latest,
+            self._limit,
+            list(self._passed),
         )
 
-    async def _give(self, chosen: Mapping[str, Vacancy]) -> list[Claim]:
-        columns = zip(
-            *(
-                (task_id, endpoint.agent_id, endpoint.instance_id, endpoint.preferred)
-                for task_id, (_, _, endpoint) in chosen.items()
-            ),
-            strict=True,
-        )
-        rows = await self._connection.fetch(_GIVE, *columns, self._moment.kept)
-        given = {row["task_id"]: row for row in rows}
-        return [
-            Claim(task_of(row), endpoint, row["workflow_id"], row["traceparent"])
-            for task_id, (_, _, endpoint) in chosen.items()
-            if (row := given.get(task_id)) is not None
-        ]
 
-
-# The queues that are not empty, each found from the one before it, whatever is in them.
-_QUEUES: Final = f"""
-    WITH RECURSIVE queues AS (
-        (SELECT queue FROM opscore.tasks WHERE state = 'ready' AND queue IS NOT NULL
-         ORDER BY queue LIMIT 1)
-        UNION ALL
-        SELECT (SELECT t.queue FROM opscore.tasks AS t
-                WHERE t.state = 'ready' AND t.queue > queues.queue ORDER BY t.queue LIMIT 1)
-        FROM queues WHERE queue IS NOT NULL
-    )
-    SELECT queue, {FLEET} FROM queues WHERE queue IS NOT NULL"""  # noqa: S608 - made of constants
+_QUEUES: Final = f"WITH {QUEUES} SELECT queue, {FLEET} FROM queues"  # noqa: S608 - constants
 
 # Who waits for a session does so for a moment alone: changes of runs are quick, unless the replica
 # that makes one has stopped.
@@ -197,53 +183,15 @@ _TAKE_TURN: Final = f"""
     SELECT pg_advisory_xact_lock({CLAIMS});
     SET LOCAL lock_timeout = '250ms'"""
 
+_FIRST: Final = first_tasks(
+    now="$3", limit="least(queues.slots, $4)", condition="t.session_key <> ALL($5::bigint[])"
+)
 _WAITING: Final = f"""
     SELECT first.* FROM unnest($1::text[], $2::bigint[]) AS queues (queue, slots)
-    CROSS JOIN LATERAL (
-        SELECT t.task_id, t.session_key, t.task_key, t.pinned, t.capability, t.priority, t.ready_at,
-               t.created_at, own.agent_id
-        FROM opscore.tasks AS t
-        JOIN opscore.sessions AS s ON s.session_key = t.session_key
-        JOIN opscore.agents AS own ON own.agent_key = s.agent_key
-        WHERE t.state = 'ready' AND t.queue = queues.queue AND t.ready_at <= $3 AND {RUNS}
-          AND t.session_key <> ALL($5::bigint[])
-        ORDER BY t.priority DESC, t.ready_at, t.created_at, t.task_key
-        LIMIT least(queues.slots, $4)) AS first"""  # noqa: S608 - made of constants
+    CROSS JOIN LATERAL ({_FIRST}) AS first"""  # noqa: S608 - made of constants
 
 _LOCK: Final = f"""
     SELECT s.session_key, s.state FROM opscore.sessions AS s
     WHERE s.session_key = ANY($1::bigint[]) AND {RUNS}
     ORDER BY s.session_key FOR UPDATE"""  # noqa: S608 - made of constants
 _LOCK_AT_ONCE: Final = f"{_LOCK} SKIP LOCKED"
-
-# The slots' rows in the order of their keys, as whoever notes what was stopped has them. States are
-# compared in words that let no index of them take the place of that of the keys.
-_GIVE: Final = f"""
-    WITH given AS (
-        UPDATE opscore.tasks AS t SET
-            state = 'dispatched',
-            attempt = t.attempt + 1,
-            agent_id = chosen.agent_id,
-            instance_id = chosen.instance_id,
-            route = chosen.route,
-            rerouted = false,
-            stopped = false,
-            dispatched_at = $5,
-            deadline_at = least($5 + t.start_within, t.close_by)
-        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
-            AS chosen (task_id, agent_id, instance_id, route)
-        WHERE t.task_id = chosen.task_id AND t.state IN ('ready', '')
-        RETURNING t.*
-    ), noted AS (
-        INSERT INTO opscore.slots (agent_id, instance_id, given_at)
-        SELECT agent_id, instance_id, $5 FROM given ORDER BY agent_id, instance_id
-        ON CONFLICT (agent_id, instance_id) DO UPDATE SET
-            given_at = excluded.given_at, stopped = NULL, stopped_at = NULL
-    ), begun AS (
-        UPDATE opscore.sessions AS s SET state = 'running', updated_at = $5
-        FROM given
-        WHERE s.session_key = given.session_key AND s.state IS NOT DISTINCT FROM 'started'
-    )
-    SELECT {FIELDS}, s.workflow_id, s.traceparent
-    FROM given AS t JOIN opscore.sessions AS s ON s.session_key = t.session_key
-    """  # noqa: S608 - made of constants

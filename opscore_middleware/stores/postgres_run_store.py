@@ -30,6 +30,7 @@ from opscore_middleware.stores.postgres_advances import Answer, Asked
 from opscore_middleware.stores.postgres_connections import Connections
 from opscore_middleware.stores.postgres_gatherer import Gatherer
 from opscore_middleware.stores.postgres_liveness import DatabaseClock
+from opscore_middleware.stores.postgres_slots import Moment
 from opscore_middleware.stores.postgres_starts import RunStarter, Started
 from opscore_middleware.stores.postgres_turns import Turns
 from opscore_middleware.stores.postgres_workflows import Definitions
@@ -149,7 +150,7 @@ class PostgresRunStore(ABC):
     # --- dispatch --------------------------------------------------------------------------------
 
     async def claim(self, *, limit: int, mark: Watermark | None, now: int) -> Sequence[Claim]:
-        moment = postgres_claims.Moment(now, self._clock(now), mark)
+        moment = Moment(now, self._clock(now), mark)
         parts = self._runs()
         return await postgres_claims.claim(parts.by_keys, parts.turns, limit=limit, moment=moment)
 

@@ -18,17 +18,27 @@ from opscore_middleware.core.states import AgentState
 from opscore_middleware.stores.fleet_sql import POSTGRES, late
 from opscore_middleware.stores.postgres_connections import Connection
 from opscore_middleware.stores.postgres_endpoints import URL, endpoint_of
+from opscore_middleware.stores.postgres_queues import AGENT, CAPABILITY
 from opscore_middleware.stores.postgres_tasks import IS_OPEN
 from opscore_middleware.stores.postgres_turns import JUST_NOW, LATELY, Turns
 from opscore_middleware.stores.rows import NO_INSTANCE, PRESENT, instance_record
 
-__all__ = ["AGENT", "CAPABILITY", "Vacancies", "Vacancy"]
-
-AGENT: Final = "agent "
-CAPABILITY: Final = "capability "
-"""What a queue's name begins with, before whom its tasks wait for."""
+__all__ = ["Moment", "Vacancies", "Vacancy"]
 
 _GROWTH: Final = 4
+
+
+class Moment(NamedTuple):
+    """When a claim is made, by the caller's clock and by the database's, and who was lost then."""
+
+    now: int
+    kept: int
+    mark: Watermark | None
+
+    @property
+    def latest(self) -> int:
+        """By either clock: another replica, whose clock is behind, keeps no task waiting."""
+        return max(self.now, self.kept)
 
 
 class Vacancy(NamedTuple):
@@ -43,19 +53,16 @@ class Vacancies:
     """The free slots that a claim has found.
 
     Args:
-        connection: has the transaction of the claim.
+        connection: is the claim's.
         turns: says who comes first.
-        mark: since when agents are listened to.
-        now: the time of the claim by the database's clock, in microseconds.
+        moment: when the claim is made.
     """
 
-    def __init__(
-        self, connection: Connection, turns: Turns, *, mark: Watermark | None, now: int
-    ) -> None:
+    def __init__(self, connection: Connection, turns: Turns, moment: Moment) -> None:
         self._connection = connection
         self._turns = turns
-        self._mark = mark
-        self._now = now
+        self._mark = moment.mark
+        self._now = moment.kept
         self._looked_at: set[int] = set()
         self._found: dict[int, Vacancy] = {}
         self._keys: dict[tuple[str, str], int] = {}
@@ -83,14 +90,21 @@ class Vacancies:
                 counts[CAPABILITY + capability] += 1
         return counts
 
-    async def find(self, capabilities: Collection[str], *, wanted: int) -> None:
-        """Find as many slots for each of these capabilities, or all: of those whose turn it is."""
+    async def find(
+        self, capabilities: Collection[str], *, wanted: int, agent_ids: Collection[str] = ()
+    ) -> None:
+        """Find as many slots for each of these capabilities, or all: of those whose turn it is.
+
+        And as many of each of these agents, as `find_of` does, on the way.
+        """
         left = [one for one in capabilities if one not in self._complete]
         await self._turns.read(self._connection, left, since=self._now - LATELY, now=self._now)
         depth = dict.fromkeys(left, wanted)
         while depth:
             first = {one: self._turns.first(one, count) for one, count in depth.items()}
-            if await self._look({key for keys in first.values() for key in keys}):
+            new = {key for keys in first.values() for key in keys}
+            if await self._look(new, agent_ids, wanted=wanted):
+                agent_ids = ()
                 continue  # the order may be another, by what was found
             short = {
                 one: len(keys) < depth[one]
@@ -99,6 +113,7 @@ class Vacancies:
             }
             await self._find_all([one for one, is_all in short.items() if is_all])
             depth = {one: depth[one] * _GROWTH for one, is_all in short.items() if not is_all}
+        await self.find_of(agent_ids, wanted=wanted)
 
     async def find_of(self, agent_ids: Collection[str], *, wanted: int) -> None:
         """Find as many slots of each of these agents, or all: those longest without a task."""
@@ -115,13 +130,23 @@ class Vacancies:
         await self._look({key for one in capabilities for key in self._turns.everybody(one)})
         self._complete.update(capabilities)
 
-    async def _look(self, instance_keys: set[int]) -> bool:
-        """Look at those that were not yet looked at; tell whether there were any."""
+    async def _look(
+        self, instance_keys: set[int], agent_ids: Collection[str] = (), *, wanted: int = 0
+    ) -> bool:
+        """Look at those that were not yet looked at; tell whether there were any.
+
+        If so, look in the same statement for slots of these agents.
+        """
         new = instance_keys - self._looked_at
-        if new:
-            self._looked_at |= new
-            self._take(await self._connection.fetch(_WITH_KEYS, *self._moment(), list(new)))
-        return bool(new)
+        if not new:
+            return False
+        self._looked_at |= new
+        fetch, moment = self._connection.fetch, self._moment()
+        if agent_ids:
+            self._take(await fetch(_BOTH, *moment, list(agent_ids), wanted, list(new)))
+        else:
+            self._take(await fetch(_WITH_KEYS, *moment, list(new)))
+        return True
 
     def _take(self, rows: Iterable[asyncpg.Record]) -> None:
         silent = set()
@@ -190,12 +215,18 @@ _SLOTS_JOINED: Final = """
     LEFT JOIN opscore.slots AS slot
         ON slot.agent_id = a.agent_id AND slot.instance_id = i.instance_id"""
 
-_WITH_KEYS: Final = f"""
+
+def _with_keys(number: int) -> str:
+    """Return the query for the instances whose keys the parameter with this number has."""
+    return f"""
     SELECT {_SLOT}, {_IS_SILENT} AS is_silent, {_IS_FREE} AS is_free
-    FROM unnest($4::bigint[]) AS wanted (key)
+    FROM unnest(${number}::bigint[]) AS wanted (key)
     JOIN opscore.instances AS i ON i.instance_key = wanted.key
     JOIN opscore.agents AS a ON a.agent_key = i.agent_key
     {_SLOTS_JOINED}"""  # noqa: S608 - made of constants
+
+
+_WITH_KEYS: Final = _with_keys(4)
 
 _OF_AGENTS: Final = f"""
     SELECT free.* FROM unnest($4::text[]) AS wanted (agent_id)
@@ -207,3 +238,4 @@ _OF_AGENTS: Final = f"""
         WHERE a.agent_id = wanted.agent_id AND NOT {_IS_SILENT} AND {_IS_FREE}
         ORDER BY {_MAY_NOT_START}, coalesce(slot.given_at, 0) LIMIT $5) AS free
     """  # noqa: S608 - made of constants
+_BOTH: Final = f"{_OF_AGENTS} UNION ALL {_with_keys(6)}"

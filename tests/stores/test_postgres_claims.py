@@ -323,6 +323,35 @@ async def test_changes_and_claims_of_the_same_sessions_never_wait_in_a_circle(
     await asyncio.gather(*(act(store) for store in pair for act in (change, claim)))
 
 
+async def test_replicas_that_claim_a_few_at_the_same_moment_give_each_once(
+    pair: list[Everything],
+) -> None:
+    agents = [f"a{n}" for n in range(4)]
+    for agent_id in agents:
+        await idle(pair[0], agent_id)
+    for n in range(30):
+        names = [f"t{n}-{k}" for k in range(3)]
+        for name in names:
+            await given(pair[n % 2], task(name), session_id=name, agent_id="own")
+        both = await asyncio.gather(*(claimed(store, now=NOW + n) for store in pair * 2))
+        assert sorted(name for claims in both for name in claims) == names
+        slots = [slot for claims in both for slot in claims.values()]
+        assert len(set(slots)) == len(names)
+        for name in names:
+            await advanced(pair[0], ends(name), task_id=name)
+
+
+async def test_a_few_are_given_out_though_the_session_of_one_is_held(
+    replica: Everything, postgres: str
+) -> None:
+    await idle(replica, "a", "i", "j")
+    await given(replica, task("t"), session_id="held")
+    await given(replica, task("u"), session_id="free")
+    async with held(postgres, "held"):
+        assert set(await claimed(replica)) == {"u"}
+    assert set(await claimed(replica)) == {"t"}
+
+
 async def test_each_replica_gives_to_who_was_longest_without_a_task_whoever_gave_it(
     pair: list[Everything],
 ) -> None:
