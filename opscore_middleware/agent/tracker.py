@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from opscore_middleware.agent.bell import Bell
-from opscore_middleware.agent.outbox import Instance, Outbox
+from opscore_middleware.agent.outbox import AT, COALESCED, SEQUENCE, STATE, Instance, Outbox
 from opscore_middleware.agent.results import without_result
 from opscore_middleware.core.states import TRANSITIONS, AgentState, Cause
 
@@ -119,15 +118,14 @@ class Tracker:
 
     def reset(self) -> None:
         """Start over as another instance, with a lock that nobody holds: for a forked child."""
-        # Reentrant: the garbage collector runs wherever something is allocated, here as well, and
-        # closes the coroutines of abandoned requests, which then end their units.
-        self.lock = threading.RLock()
+        self.lock = self._outbox.lock
         """Under it units open and close, those of the tracker and those tracked in a request."""
         self._lifespans = 0
         self._up = 0  # of these, how many were not told to stop
         self._new_instance()
 
     def _new_instance(self) -> None:
+        self._outbox.close()
         self.instance = Instance(uuid.uuid4().hex, self._clock())
         self._node = _NODES[AgentState.UNKNOWN]
         self._sequence = 0
@@ -385,10 +383,17 @@ class Tracker:
         self._held_until = None
         self._sequence = sequence = self._sequence + 1
         outbox = self._outbox
-        entries = outbox.entries
-        entries.append((self.instance, sequence, node.state, at, details, 0, 0))
-        if len(entries) > outbox.limit:
-            outbox.fold()
+        newest = outbox.newest
+        if newest is not None and details is None:
+            # A rush: whoever takes this entry, which is soon, takes what is folded in as well.
+            newest[SEQUENCE] = sequence
+            newest[STATE] = node.state
+            newest[AT] = at
+            newest[COALESCED] += 1
+            if outbox.heard is None:
+                return
+        else:
+            outbox.put((self.instance, sequence, node.state, at, details, 0, 0))
         if outbox.heard is not None:
             heard = None if details is None else without_result(details)
             outbox.heard.append((self.instance, sequence, node.state, at, heard, 0, 0))

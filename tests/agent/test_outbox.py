@@ -16,9 +16,8 @@ STATES = [AgentState.IDLE, AgentState.ACTIVE, AgentState.ERROR]
 
 def put(outbox: Outbox, instance: Instance, sequence: int, state: AgentState) -> None:
     """Put as the tracker does."""
-    outbox.entries.append((instance, sequence, state, 0.0, None, 0, 0))
-    if len(outbox.entries) > outbox.limit:
-        outbox.fold()
+    with outbox.lock:
+        outbox.put((instance, sequence, state, 0.0, None, 0, 0))
 
 
 def test_what_fits_is_kept_as_it_was() -> None:
@@ -93,9 +92,8 @@ TASK = {"opscore_task_id": "t.1"}
 
 def put_task(outbox: Outbox, instance: Instance, sequence: int) -> None:
     """Put an entry that starts or ends a task."""
-    outbox.entries.append((instance, sequence, AgentState.ACTIVE, 0.0, TASK, 0, 0))
-    if len(outbox.entries) > outbox.limit:
-        outbox.fold()
+    with outbox.lock:
+        outbox.put((instance, sequence, AgentState.ACTIVE, 0.0, TASK, 0, 0))
 
 
 def test_what_tells_of_a_task_stays_while_there_is_room() -> None:
@@ -138,3 +136,40 @@ def test_tasks_and_a_taking_reporter_at_once_lose_nothing_and_keep_order() -> No
     assert sequences == sorted(set(sequences))
     assert sequences[-1] == puts
     assert len(taken) + sum(entry.coalesced for entry in taken) + outbox.dropped == puts
+
+
+def test_what_the_collector_puts_in_the_middle_of_a_fold_is_counted_as_well() -> None:
+    outbox, instance = Outbox(2), Instance("i", 0.0)
+
+    class Collected(dict[str, str]):
+        """Details that put an entry when they are looked at, as the collector might."""
+
+        def __contains__(self, key: object) -> bool:
+            if key == "opscore_task_id" and not meanwhile:
+                meanwhile.append(3)
+                put(outbox, instance, 3, AgentState.ACTIVE)
+            return super().__contains__(key)
+
+    meanwhile: list[int] = []
+    put(outbox, instance, 1, AgentState.IDLE)
+    outbox.put((instance, 2, AgentState.ERROR, 0.0, Collected(), 0, 0))
+    for sequence in (4, 5, 6):
+        put(outbox, instance, sequence, AgentState.IDLE)
+    kept = outbox.take()
+    assert meanwhile == [3]
+    assert kept[-1].sequence == 6
+    assert len(kept) + sum(entry.coalesced for entry in kept) == 6
+    assert sum(entry.errors for entry in kept) == 1
+    assert outbox.folded == sum(entry.coalesced for entry in kept)
+
+
+def test_a_new_instance_is_never_folded_into_the_one_before() -> None:
+    outbox = Outbox(3)
+    earlier, later = Instance("1", 0.0), Instance("2", 1.0)
+    for sequence in range(1, 11):
+        put(outbox, earlier, sequence, AgentState.IDLE)
+    for sequence in range(1, 11):
+        put(outbox, later, sequence, AgentState.IDLE)
+    kept = outbox.take()
+    assert [(e.instance, e.sequence) for e in kept][-1] == (later, 10)
+    assert len(kept) + sum(entry.coalesced for entry in kept) + outbox.dropped == 20

@@ -307,7 +307,7 @@ def test_room_is_made_by_dropping_the_earliest_results() -> None:
     for sequence, result in enumerate(held):
         outbox.make_room(result)
         details = {"opscore_task_id": str(sequence), RESULT: result}
-        outbox.entries.append((instance, sequence, AgentState.IDLE, 0.0, details, 0, 0))
+        outbox.put((instance, sequence, AgentState.IDLE, 0.0, details, 0, 0))
     assert [result.size for result in held] == [0, 0, 0, 40, 40]
     told = [Results().told(entry.details) for entry in outbox.take()]
     assert [sorted(details or {})[1] for details in told] == [DROPPED] * 3 + [RESULT] * 2

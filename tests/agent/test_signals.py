@@ -183,6 +183,7 @@ def test_signals_that_land_anywhere_in_the_work_block_nothing() -> None:
             await asyncio.sleep(0)
 
     pause = threading.Event()
+    sys.setswitchinterval(0.0001)  # else the work lets go of the interpreter 5 ms after it is asked
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     agent = agent_with()
     lifespan()
