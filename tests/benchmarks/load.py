@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -21,7 +24,7 @@ from tests.benchmarks.drive import REQUEST
 from tests.support.processes import clean_environment
 from tests.support.waiting import wait_until
 
-__all__ = ["black_hole", "load", "serving", "stop"]
+__all__ = ["black_hole", "load", "load_with_wrk", "serving", "stop"]
 
 
 async def answer(request: Request) -> Response:
@@ -60,7 +63,9 @@ def watched_fastapi() -> OpsCoreMiddleware:
 
 
 @contextmanager
-def serving(factory: str, **env: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def serving(
+    factory: str, *options: str, **env: str
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Run uvicorn with one of the apps here; yield the process and its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -68,7 +73,7 @@ def serving(factory: str, **env: str) -> Iterator[tuple[subprocess.Popen[bytes],
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "uvicorn", f"tests.benchmarks.load:{factory}", "--factory"),
-            *("--port", str(port), "--log-level", "critical"),
+            *("--port", str(port), "--log-level", "critical", *options),
         ],
         env=clean_environment(**env),
     )
@@ -108,6 +113,28 @@ def load(port: int, *, connections: int, requests: int) -> tuple[float, list[flo
     )
     rate, *each = map(float, done.stdout.split())
     return rate, each
+
+
+def load_with_wrk(port: int, *, connections: int, seconds: int) -> tuple[float, int]:
+    """Have wrk send requests; return how many a second, and how many in all."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "post.lua"
+        script.write_text('wrk.method = "POST"\nwrk.body = "hi"\n', encoding="ascii")
+        done = subprocess.run(
+            [
+                *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)),
+                f"http://127.0.0.1:{port}/job",
+            ],
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    count = re.search(r"(\d+) requests in", done.stdout)
+    if rate is None or count is None or "Non-2xx" in done.stdout:
+        raise RuntimeError(f"wrk did not get answers alone: {done.stdout}")
+    return float(rate[1]), int(count[1])
 
 
 def _answers(port: int) -> bool:

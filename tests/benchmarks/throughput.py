@@ -1,8 +1,8 @@
 """What of a real server's throughput is kept: requests a second with us and without, in turn.
 
-uvicorn, the load and Ops-Core are processes of their own. Each pair has new ones: two processes of
-one program differ by some percent for all of their life (where their memory lies, how their strings
-hash), which no number of rounds with the same two would show.
+uvicorn, the load (wrk where it is installed) and Ops-Core are processes of their own. Each pair has
+new ones: two processes of one program differ by some percent for all of their life (where their
+memory lies, how their strings hash), which no number of rounds with the same two would show.
 
 On a machine with other work to do the requests a second say more of that than of us; what the
 server needs of the processor for as many requests (the reporter's thread included) hardly depends
@@ -11,21 +11,27 @@ on it, and is what bounds a busy server.
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from opscore_middleware.testing import run_opscore
-from tests.benchmarks.load import load, serving
+from tests.benchmarks.load import load, load_with_wrk, serving
 
-PAIRS = 6
+PAIRS = 10
 LAPS = 3
 CONNECTIONS = 16
 REQUESTS = 8_000
 
+SERVERS: Final = {
+    "uvicorn as pip installs it (asyncio, h11)": ("--loop", "asyncio", "--http", "h11"),
+    "uvicorn[standard] (uvloop, httptools)": ("--loop", "uvloop", "--http", "httptools"),
+}
+
 
 class Lap(NamedTuple):
-    """Seconds for so many requests, by the clock and by the server's own use of the processor."""
+    """Seconds for one request, by the clock and by the server's own use of the processor."""
 
     clock: float
     processor: float
@@ -40,19 +46,23 @@ def processor_time(pid: int) -> float:
 def lap(pid: int, port: int) -> Lap:
     """Put one server under load."""
     before = processor_time(pid)
-    rate, _ = load(port, connections=CONNECTIONS, requests=REQUESTS)
-    return Lap(REQUESTS / rate, processor_time(pid) - before)
+    if shutil.which("wrk"):
+        rate, requests = load_with_wrk(port, connections=CONNECTIONS, seconds=1)
+    else:
+        rate, took = load(port, connections=CONNECTIONS, requests=REQUESTS)
+        requests = len(took)
+    return Lap(1 / rate, (processor_time(pid) - before) / requests)
 
 
-def pair(kind: str, environ: dict[str, str]) -> tuple[Lap, Lap]:
+def pair(kind: str, options: tuple[str, ...], environ: dict[str, str]) -> tuple[Lap, Lap]:
     """Return the shortest lap of each of two new servers, without us and with us."""
     with (
-        serving(f"bare_{kind}") as (bare, bare_port),
-        serving(f"watched_{kind}", **environ) as (watched, watched_port),
+        serving(f"bare_{kind}", *options) as (bare, bare_port),
+        serving(f"watched_{kind}", *options, **environ) as (watched, watched_port),
     ):
         plain, ours = (bare.pid, bare_port), (watched.pid, watched_port)
         for server in (plain, ours):
-            load(server[1], connections=CONNECTIONS, requests=REQUESTS // 4)
+            lap(*server)
         laps: dict[tuple[int, int], list[Lap]] = {plain: [], ours: []}
         for turn in range(LAPS):
             for server in (plain, ours) if turn % 2 else (ours, plain):
@@ -66,7 +76,7 @@ def pair(kind: str, environ: dict[str, str]) -> tuple[Lap, Lap]:
 def show(what: str, pairs: list[tuple[float, float]]) -> None:
     """Print what is kept, and what a request takes, in microseconds."""
     low, kept, high = statistics.quantiles([without / with_us for without, with_us in pairs], n=4)
-    each = [statistics.median(side) / REQUESTS * 1e6 for side in zip(*pairs, strict=True)]
+    each = [statistics.median(side) * 1e6 for side in zip(*pairs, strict=True)]
     print(
         f"  kept {what:18} median {kept:.3f} ({low:.3f} to {high:.3f});"
         f" a request took {each[0]:.1f} and {each[1]:.1f} microseconds"
@@ -74,13 +84,15 @@ def show(what: str, pairs: list[tuple[float, float]]) -> None:
 
 
 def main() -> None:
-    print(f"requests under uvicorn, {CONNECTIONS} connections, {PAIRS} alternating pairs")
+    load_is_from = "wrk" if shutil.which("wrk") else "a client of our own"
+    print(f"requests from {load_is_from}, {CONNECTIONS} connections, {PAIRS} alternating pairs")
     with run_opscore() as opscore:
-        for kind, what in (("starlette", "a bare Starlette route"), ("fastapi", "a FastAPI route")):
-            print(f" {what}")
-            pairs = [pair(kind, opscore.environ) for _ in range(PAIRS)]
-            show("by the clock", [(a.clock, b.clock) for a, b in pairs])
-            show("by the processor", [(a.processor, b.processor) for a, b in pairs])
+        for server, options in SERVERS.items():
+            for kind, what in (("starlette", "bare Starlette"), ("fastapi", "FastAPI")):
+                print(f" a route that does nothing, {what}, {server}")
+                pairs = [pair(kind, options, opscore.environ) for _ in range(PAIRS)]
+                show("by the clock", [(a.clock, b.clock) for a, b in pairs])
+                show("by the processor", [(a.processor, b.processor) for a, b in pairs])
 
 
 if __name__ == "__main__":
