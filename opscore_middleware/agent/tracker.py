@@ -5,40 +5,15 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from opscore_middleware.agent.bell import Bell
+from opscore_middleware.agent.nodes import NODES, Node
 from opscore_middleware.agent.outbox import AT, COALESCED, SEQUENCE, STATE, Instance, Outbox
 from opscore_middleware.agent.results import without_result
-from opscore_middleware.core.states import TRANSITIONS, AgentState, Cause
+from opscore_middleware.core.states import AgentState, Cause
 
 __all__ = ["Read", "Tracker", "View"]
-
-
-class _Node:
-    """A state of the table with the nodes that follow it: a step is one attribute away."""
-
-    __slots__ = ("after", "began", "ended", "state")
-
-    def __init__(self, state: AgentState) -> None:
-        self.state = state
-        self.after: dict[Cause, _Node] = {}
-        # The two steps of every request, without a look-up.
-        self.began: _Node | None = None
-        self.ended: _Node | None = None
-
-
-def _compile() -> dict[AgentState, _Node]:
-    nodes = {state: _Node(state) for state in TRANSITIONS}
-    for state, row in TRANSITIONS.items():
-        node = nodes[state]
-        node.after = {cause: nodes[after] for cause, after in row.items()}
-        node.began = node.after.get(Cause.BEGAN)
-        node.ended = node.after.get(Cause.ENDED)
-    return nodes
-
-
-_NODES: Final = _compile()
 
 
 class View(NamedTuple):
@@ -127,7 +102,7 @@ class Tracker:
     def _new_instance(self) -> None:
         self._outbox.close()
         self.instance = Instance(uuid.uuid4().hex, self._clock())
-        self._node = _NODES[AgentState.UNKNOWN]
+        self._node = NODES[AgentState.UNKNOWN]
         self._sequence = 0
         self._in_flight = 0
         self._held_until: float | None = None
@@ -376,7 +351,7 @@ class Tracker:
         if node is not None:
             self._enter(node, details)
 
-    def _enter(self, node: _Node, details: dict[str, Any] | None = None) -> None:
+    def _enter(self, node: Node, details: dict[str, Any] | None = None) -> None:
         """Enter a state and tell; the caller holds the lock."""
         at = self._clock()
         self._node = node
