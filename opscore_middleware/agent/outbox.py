@@ -107,12 +107,14 @@ class Outbox:
             entries.append(entry)
             return
         self._folding = True
-        self.close()
-        self._fold(entries.pop(), entry)
-        if entry[DETAILS] is None and entry[STATE] is not _ERROR:
-            self.newest = list(entries.pop())
-            self._folded -= self.newest[COALESCED]
-        self._folding = False
+        try:
+            self.close()
+            self._fold(entries.pop(), entry)
+            if entry[DETAILS] is None and entry[STATE] is not _ERROR:
+                self.newest = list(entries.pop())
+                self._folded -= self.newest[COALESCED]
+        finally:  # an interrupt may land anywhere
+            self._folding = False
 
     def close(self) -> None:
         """Let nothing more be folded into the newest where it stands; the caller holds the lock."""
