@@ -155,7 +155,8 @@ async def list_agents(
         conditions.append(f"capabilities::jsonb ? ${len(values)}")
     if state is not None:
         values.append(state)
-        conditions.append(f"{_HAS_STATE} = lower(${len(values)}))")
+        column = "lower(i.state)" if state.lower() in _COMMON else "i.rare_state"
+        conditions.append(f"{_HAS_STATE} AND {column} = lower(${len(values)}))")
     if after is not None:
         values += after
         conditions.append(f"(agent_name, agent_id) > (${len(values) - 1}, ${len(values)})")
@@ -254,7 +255,9 @@ _SELECT: Final = f"""
 
 _HAS_STATE: Final = f"""EXISTS (
     SELECT FROM opscore.instances AS i
-    WHERE i.agent_key = agents.agent_key AND {PRESENT} AND lower(i.state)"""
+    WHERE i.agent_key = agents.agent_key AND {PRESENT}"""
+_COMMON: Final = (AgentState.IDLE, AgentState.ACTIVE)
+"""States that no index knows, and that many are in."""
 
 _LAST_EVENT: Final = 2**63 - 1
 _HISTORY: Final = """

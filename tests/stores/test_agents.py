@@ -179,6 +179,19 @@ async def test_agents_are_found_by_the_state_of_any_instance_that_shows(store: S
     assert await names(store, state="idle") == [("a", "a")]
 
 
+async def test_agents_are_found_by_a_state_that_few_are_in_however_it_is_spelt(
+    store: Store,
+) -> None:
+    for agent_id in ("a", "b", "c"):
+        await add(store, agent_id)
+        await store.apply_reports([said("Draining", agent_id=agent_id)])
+    assert await names(store, state="draining") == [("a", "a"), ("b", "b"), ("c", "c")]
+    await store.apply_reports([said("idle", at=1), said("error", agent_id="b", at=1)])
+    assert await names(store, state="DRAINING") == [("c", "c")]
+    assert await names(store, state="error") == [("b", "b")]
+    assert await names(store, state="idle") == [("a", "a")]
+
+
 async def test_agents_are_found_by_exact_name_and_any_capability(store: Store) -> None:
     await add(store, "a", capabilities=["sum", 'quo"te'])
     await add(store, "b", capabilities=["sum"])
