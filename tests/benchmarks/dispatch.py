@@ -6,125 +6,52 @@ Agents are played by reports that go straight into the store, in batches, as the
 server brings them, and by results that are posted as handlers end, each by itself. Prints what each
 store does: tasks per second, told either way; how long a task that comes to an idle fleet waits
 until it is handed out, which is when a handler begins, and until it is known to be begun; and how
-long a claim takes beside an empty table and beside one that holds many finished tasks.
+long a claim takes beside an empty table and beside one that holds many finished tasks. On
+PostgreSQL also how many tasks per second several replicas do together, each a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from itertools import count
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from opscore_middleware.core.clock import system_clock
-from opscore_middleware.core.liveness import Watermark
-from opscore_middleware.core.models import Registration
-from opscore_middleware.core.records import StoredReport
 from opscore_middleware.core.runs.engine import Engine
-from opscore_middleware.core.runs.records import Claim, Run
-from opscore_middleware.core.runs.tasks import TaskState, attempt_id
-from opscore_middleware.core.runs.views import TaskResult, WorkflowStart
-from opscore_middleware.core.workflows.validation import parse
-from opscore_middleware.notations.expressions import JmesPath
+from opscore_middleware.core.runs.records import Run
+from opscore_middleware.core.runs.tasks import TaskState
+from opscore_middleware.core.runs.views import WorkflowStart
 from opscore_middleware.stores import Database, open_store
+from tests.benchmarks.dispatch_fleet import (
+    AT_ONCE,
+    ONE_TASK,
+    Fleet,
+    batched,
+    collect_as_served,
+    engine_on,
+    enqueue,
+    post_each,
+)
+from tests.benchmarks.dispatch_replicas import together
 from tests.support.postgres import database_of_its_own, running_postgres
 
 __all__ = ["main"]
-
-_AT_ONCE = 500
-_ONE_TASK = {
-    "id": "bench",
-    "name": "Bench",
-    "tasks": [{"taskId": "one", "name": "one", "agentCapability": "c"}],
-}
-
-
-class Fleet:
-    """Agents that begin what they are given, and complete it, in as many batches as need be."""
-
-    def __init__(self, store: Database, slots: int) -> None:
-        self.store = store
-        self.agent_ids = [f"agent-{number}" for number in range(slots)]
-        self._sequences = {agent_id: count(1) for agent_id in self.agent_ids}
-
-    async def register(self) -> None:
-        """Make all known, and idle."""
-        for agent_id in self.agent_ids:
-            await self.store.register(
-                Registration(
-                    agent_id=agent_id,
-                    agent_name=agent_id,
-                    version="1",
-                    capabilities=["c"],
-                    contact_endpoint="http://127.0.0.1:9/task",
-                ),
-                new_id=agent_id,
-                now=system_clock(),
-            )
-        await self.report([self._report(agent_id, "idle", None) for agent_id in self.agent_ids])
-
-    async def begin(self, claims: Sequence[Claim]) -> None:
-        """Say of each attempt that it is begun."""
-        await self.report([self._about(claim, "active") for claim in claims])
-
-    async def complete(self, claims: Sequence[Claim]) -> None:
-        """Say of each attempt that it is done."""
-        done = {"opscore_task_state": "completed", "opscore_task_result": {"ok": True}}
-        await self.report([self._about(claim, "idle", **done) for claim in claims])
-
-    async def report(self, reports: Sequence[StoredReport]) -> None:
-        """Write reports as concurrent callers would have them written."""
-        await asyncio.gather(
-            *(self.store.apply_reports(some) for some in _batched(reports, _AT_ONCE))
-        )
-
-    def _about(self, claim: Claim, state: str, **details: Any) -> StoredReport:
-        said = {"opscore_task_id": attempt_id(claim.task), **details}
-        return self._report(claim.endpoint.agent_id, state, json.dumps(said))
-
-    def _report(self, agent_id: str, state: str, details: str | None) -> StoredReport:
-        now = system_clock()
-        return StoredReport(
-            agent_id=agent_id,
-            instance_id=f"{agent_id}-1",
-            sequence=next(self._sequences[agent_id]),
-            state=state,
-            details=details,
-            timestamp=now,
-            effective_at=now,
-            received_at=now,
-            started_at=None,
-            coalesced=0,
-            errors=0,
-        )
 
 
 async def _measure(address: str, options: argparse.Namespace) -> None:
     store = open_store(address)
     await store.open()
     try:
-        since = system_clock()
-        expressions = JmesPath()
-        engine = Engine(
-            store,
-            clock=system_clock,
-            mark=lambda: Watermark(since, system_clock()),
-            parse=partial(parse, expressions=expressions),
-            expressions=expressions,
-        )
+        engine = engine_on(store)
         fleet = Fleet(store, options.slots)
         await fleet.register()
-        await engine.save_workflow(_ONE_TASK)
+        await engine.save_workflow(ONE_TASK)
         handed_out, begun = await _waits(engine, fleet)
         print(f"  idle, enqueued until handed out (the handler begins) {handed_out:8.2f} ms (p50)")
         print(f"  idle, enqueued until it is known to be begun         {begun:8.2f} ms (p50)")
@@ -144,12 +71,6 @@ async def _measure(address: str, options: argparse.Namespace) -> None:
         )
     finally:
         await store.close()
-
-
-async def _enqueue(engine: Engine, tasks: int) -> None:
-    start = WorkflowStart(workflow_definition_id="bench")
-    for some in _batched(range(tasks), _AT_ONCE):
-        await asyncio.gather(*(engine.start("agent-0", start) for _ in some))
 
 
 def _nobody() -> None:
@@ -173,7 +94,7 @@ async def _waits(engine: Engine, fleet: Fleet, rounds: int = 50) -> tuple[float,
         began = time.perf_counter()
         starting = asyncio.create_task(engine.start("agent-0", start))
         await ready.wait()  # as the server does, which claims when it is told to
-        claims = await engine.claim(_AT_ONCE)
+        claims = await engine.claim(AT_ONCE)
         handed_out.append(time.perf_counter() - began)
         await fleet.begin(claims)
         await _hear(engine)
@@ -189,7 +110,7 @@ async def _claims(engine: Engine, fleet: Fleet, rounds: int = 20) -> float:
     """Return how long the claim of one task takes, in milliseconds."""
     took = []
     for _ in range(rounds):
-        await _enqueue(engine, 1)
+        await enqueue(engine, 1)
         began = time.perf_counter()
         claims = await engine.claim(1)
         took.append(time.perf_counter() - began)
@@ -222,21 +143,16 @@ async def _post(engine: Engine, fleet: Fleet, tasks: int) -> None:
         claims = await engine.claim(max(1, len(fleet.agent_ids) // 4))
         done += len(claims)
         if claims:
-            posted.add(asyncio.create_task(_post_each(engine, claims)))
+            posted.add(asyncio.create_task(post_each(engine, claims)))
         else:
             over, posted = await asyncio.wait(posted, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.gather(*over)
     await asyncio.gather(*posted)
 
 
-async def _post_each(engine: Engine, claims: Sequence[Claim]) -> None:
-    result = TaskResult(result={"ok": True})
-    await asyncio.gather(*(engine.finish(attempt_id(claim.task), result) for claim in claims))
-
-
 async def _rate(engine: Engine, fleet: Fleet, tasks: int, drain: Drain) -> float:
     """Return how many tasks per second are given out and completed, once they are enqueued."""
-    await _enqueue(engine, tasks)
+    await enqueue(engine, tasks)
     began = time.perf_counter()
     await drain(engine, fleet, tasks)
     took = time.perf_counter() - began
@@ -248,13 +164,13 @@ async def _rate(engine: Engine, fleet: Fleet, tasks: int, drain: Drain) -> float
 
 async def _fill(store: Database, engine: Engine, finished: int) -> None:
     """Have as many tasks in the store that are over, in sessions of a thousand."""
-    await _enqueue(engine, 1)
+    await enqueue(engine, 1)
     (claim,) = await engine.claim(1)
     run = await store.get_run(claim.task.session_id)
     if run is None:
         raise RuntimeError("the session that was just started is not there")
     await engine.cancel_session(run.session_id)
-    for number, some in enumerate(_batched(range(finished), 1000)):
+    for number, some in enumerate(batched(range(finished), 1000)):
         await store.start_run(_over(run, number, len(some)))
 
 
@@ -278,10 +194,6 @@ def _over(run: Run, number: int, tasks: int) -> Run:
     return run._replace(session_id=session_id, tasks=ended)
 
 
-def _batched(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (values[at : at + size] for at in range(0, len(values), size))
-
-
 @contextmanager
 def _postgres() -> Iterator[str]:
     with running_postgres() as server, database_of_its_own(server.local_url) as address:
@@ -295,10 +207,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--slots", type=int, default=1000)
     parser.add_argument("--finished", type=int, default=1_000_000)
     parser.add_argument("--store", choices=["sqlite", "postgres"])
+    parser.add_argument("--replicas", type=int, nargs="*", default=[1, 2])
     options = parser.parse_args(list(arguments))
-    # As `opscore serve` has it, which the engine runs in.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    collect_as_served()
     if options.store != "postgres":
         with tempfile.TemporaryDirectory() as folder:
             print("SQLite, a file, synchronous=FULL")
@@ -307,6 +218,9 @@ def main(arguments: Sequence[str]) -> None:
         with _postgres() as address:
             print("PostgreSQL, with fsync")
             asyncio.run(_measure(address, options))
+        for replicas in options.replicas:
+            with _postgres() as address:
+                print(asyncio.run(together(address, replicas, options.tasks, options.slots)))
 
 
 if __name__ == "__main__":
