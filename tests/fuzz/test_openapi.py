@@ -143,14 +143,14 @@ class Life(SCHEMA.as_state_machine()):  # type: ignore[misc] # a base that is ma
         case.validate_response(response, checks=CHECKS)
 
 
-def test_any_story_is_answered_as_documented(address: str) -> None:
-    live(address, 5)
+def test_any_story_is_answered_as_documented(address_of_stories: str) -> None:
+    live(address_of_stories, 5)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_very_many_stories_are_answered_as_documented(address: str) -> None:
-    live(address, 500)
+def test_very_many_stories_are_answered_as_documented(address_of_stories: str) -> None:
+    live(address_of_stories, 500)
 
 
 def live(address: str, examples: int) -> None:
