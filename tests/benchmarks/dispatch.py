@@ -17,14 +17,15 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from opscore_middleware.core.clock import system_clock
 from opscore_middleware.core.runs.engine import Engine
-from opscore_middleware.core.runs.records import Run
+from opscore_middleware.core.runs.records import Claim, Run
 from opscore_middleware.core.runs.tasks import TaskState
 from opscore_middleware.core.runs.views import WorkflowStart
 from opscore_middleware.stores import Database, open_store
@@ -125,29 +126,41 @@ Drain = Callable[[Engine, Fleet, int], Awaitable[None]]
 
 
 async def _report(engine: Engine, fleet: Fleet, tasks: int) -> None:
-    """Have agents report that they began, and that they are done, as many at once as there are."""
-    done = 0
-    while done < tasks:
-        claims = await engine.claim(len(fleet.agent_ids))
+    """Have agents report that they began, and that they are done."""
+    hearing = asyncio.Lock()
+
+    async def tell(claims: Sequence[Claim]) -> None:
         await fleet.begin(claims)
         await fleet.complete(claims)
-        await _hear(engine)
-        done += len(claims)
+        async with hearing:  # as a server does, which has one loop for it
+            await _hear(engine)
+
+    await _drain(engine, fleet, tasks, tell)
 
 
 async def _post(engine: Engine, fleet: Fleet, tasks: int) -> None:
-    """Have a result posted for each, and others given out while results are on their way."""
-    posted: set[asyncio.Task[None]] = set()
+    """Have a result posted for each."""
+    await _drain(engine, fleet, tasks, partial(post_each, engine))
+
+
+async def _drain(
+    engine: Engine,
+    fleet: Fleet,
+    tasks: int,
+    tell: Callable[[Sequence[Claim]], Coroutine[None, None, None]],
+) -> None:
+    """Give tasks out while what is told of others is on its way, as a server does."""
+    telling: set[asyncio.Task[None]] = set()
     done = 0
     while done < tasks:
         claims = await engine.claim(max(1, len(fleet.agent_ids) // 4))
         done += len(claims)
         if claims:
-            posted.add(asyncio.create_task(post_each(engine, claims)))
+            telling.add(asyncio.create_task(tell(claims)))
         else:
-            over, posted = await asyncio.wait(posted, return_when=asyncio.FIRST_COMPLETED)
+            over, telling = await asyncio.wait(telling, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.gather(*over)
-    await asyncio.gather(*posted)
+    await asyncio.gather(*telling)
 
 
 async def _rate(engine: Engine, fleet: Fleet, tasks: int, drain: Drain) -> float:
