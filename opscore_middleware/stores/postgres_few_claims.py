@@ -20,9 +20,11 @@ from opscore_middleware.stores.postgres_queues import (
 from opscore_middleware.stores.postgres_slots import Moment, Vacancies
 from opscore_middleware.stores.postgres_turns import FLEET, Fleet, Turns
 
-__all__ = ["Few", "claim_few"]
+__all__ = ["FEW", "Few", "claim_few"]
 
-_FEW: Final = 16
+FEW: Final = 16
+"""As many tasks are more than a few."""
+
 _FEWEST_SLOTS: Final = 4
 
 
@@ -39,8 +41,8 @@ async def claim_few(connection: Connection, turns: Turns, *, limit: int, moment:
     Nothing is done where more than a few tasks wait, or where others claim at the same moment: to
     choose without the lock of claims is to choose the same as they do.
     """
-    rows = await connection.fetch(_WAITING, moment.latest, _FEW)
-    if not rows or len(rows) == _FEW:
+    rows = await connection.fetch(_WAITING, moment.latest, FEW)
+    if not rows or len(rows) == FEW:
         return Few([], has_more=bool(rows))
     turns.notice(Fleet(rows[0]["last_instance"], rows[0]["updated_at"]))
     free = Vacancies(connection, turns, moment)

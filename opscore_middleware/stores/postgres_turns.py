@@ -60,6 +60,11 @@ class Turns:
         self._last = 0
 
     @property
+    def given_last(self) -> int:
+        """How many tasks were given out last in turn."""
+        return self._last
+
+    @property
     def expected(self) -> int:
         """How many slots the next claim may need."""
         return max(_FEWEST, 2 * self._last)

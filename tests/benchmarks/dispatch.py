@@ -231,9 +231,11 @@ def main(arguments: Sequence[str]) -> None:
         with _postgres() as address:
             print("PostgreSQL, with fsync")
             asyncio.run(_measure(address, options))
+        # The same fleet for each number of replicas, in which all of them find somebody free.
+        slots = options.slots * max(options.replicas, default=0)
         for replicas in options.replicas:
             with _postgres() as address:
-                print(asyncio.run(together(address, replicas, options.tasks, options.slots)))
+                print(asyncio.run(together(address, replicas, options.tasks, slots)))
 
 
 if __name__ == "__main__":
