@@ -10,7 +10,16 @@ from typing import Final, NamedTuple
 
 from opscore_middleware.core.jitter import between
 
-__all__ = ["LONGEST", "Answer", "Budget", "Verdict", "backoff", "judge", "retry_after"]
+__all__ = [
+    "LONGEST",
+    "Answer",
+    "Budget",
+    "Verdict",
+    "backoff",
+    "judge",
+    "parse_retry_after",
+    "retry_after",
+]
 
 
 class Answer(NamedTuple):
@@ -85,11 +94,16 @@ def judge(answer: Answer, *, batch: bool) -> Verdict:
 
 
 def retry_after(answer: Answer, *, now: float, longest: float = 300.0) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for, at most `longest`, or None.
+    """Return the seconds that a `Retry-After` header asks for, at most `longest`, or None."""
+    return parse_retry_after(answer.headers.get("retry-after", ""), now=now, longest=longest)
+
+
+def parse_retry_after(value: str, *, now: float, longest: float) -> float | None:
+    """Return the seconds that the value of a `Retry-After` asks for; None where it says nothing.
 
     Both forms of RFC 9110 are read: seconds, and a date (`now` is seconds since the epoch).
     """
-    value = answer.headers.get("retry-after", "").strip()
+    value = value.strip()
     if value.isascii() and value.isdigit():
         return min(float(value), longest)
     try:

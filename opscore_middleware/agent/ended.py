@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Final, Literal, NamedTuple
 
+from opscore_middleware.agent.delivery import parse_retry_after
 from opscore_middleware.agent.results import RESULT, TaskResult
 
-__all__ = ["EndedTasks", "TaskEnd"]
+__all__ = ["ACCEPTED", "EndedTasks", "TaskEnd", "asked_to_wait"]
 
 LIMIT: Final = 1024
 """How many are remembered; the earliest are forgotten first."""
+ACCEPTED: Final = 202
+"""The status that acknowledges a task and ends nothing."""
+_LATER: Final = frozenset({429, 503})
+_LONGEST_WAIT: Final = 86_400.0  # seconds; Ops-Core waits no longer either
+
+
+def asked_to_wait(status: int, headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """Return the seconds for which an answer that means "later" asks to be left alone, if any."""
+    if status not in _LATER:
+        return None
+    said = next((value for name, value in headers if name.lower() == b"retry-after"), b"")
+    return parse_retry_after(said.decode("latin-1"), now=time.time(), longest=_LONGEST_WAIT)
 
 
 class TaskEnd(NamedTuple):

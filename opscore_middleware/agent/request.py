@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from opscore_middleware.agent.correlation import TaskPeek, find_task, find_task_in_headers
 from opscore_middleware.agent.departure import client_has_left
-from opscore_middleware.agent.ended import TaskEnd
+from opscore_middleware.agent.ended import ACCEPTED, TaskEnd, asked_to_wait
 from opscore_middleware.agent.envelopes import Failure
 from opscore_middleware.agent.origin import Origin
 from opscore_middleware.agent.outbox import Instance
@@ -31,7 +31,6 @@ __all__ = ["WatchedRequest"]
 
 _KEPT: Final = (list, tuple)  # can be read again; another iterable is the server's, or the app's
 Headers = Iterable[tuple[bytes, bytes]]
-ACCEPTED: Final = 202  # acknowledges a task and ends nothing
 
 
 class WatchedRequest(Origin):
@@ -73,6 +72,7 @@ class WatchedRequest(Origin):
     aside: Instance | None = None
     """Where it turned out to be no work: the instance that is told if it fails."""
     status = 0
+    wait: float | None = None
     finished = False
     gone = False
     """The client has left."""
@@ -146,6 +146,8 @@ class WatchedRequest(Origin):
             self._decided(work=True)
         headers = message.get("headers")
         if isinstance(headers, _KEPT):
+            if self.task is not None:
+                self.wait = asked_to_wait(self.status, headers)
             for name, value in headers:
                 if name == b"content-type":
                     # Most answers that are neither JSON nor events end the look here.
@@ -257,7 +259,7 @@ class WatchedRequest(Origin):
         return True
 
     def _failed_end(self) -> TaskEnd:
-        return TaskEnd("failed", self.status)
+        return TaskEnd("failed", self.status, retry_after=self.wait)
 
     def _completed_end(self) -> TaskEnd:
         """Take what was answered for what the task came to, where it is JSON."""
@@ -266,8 +268,7 @@ class WatchedRequest(Origin):
 
     def _interrupted_end(self) -> TaskEnd | None:
         """Say that nothing more will be said of its task, unless that was acknowledged before."""
-        acknowledged = self.finished and self.status == ACCEPTED
-        return None if acknowledged else TaskEnd("interrupted")
+        return None if self.finished and self.status == ACCEPTED else TaskEnd("interrupted")
 
     async def stopped_short(self, scope: Scope, receive: Receive) -> None:
         """Close it where the response was not finished: the client has left, or the app failed."""

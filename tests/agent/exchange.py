@@ -35,6 +35,7 @@ class Exchange:
         self._answered = anyio.Event()
         self.scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
         self.status = 0
+        self.headers_sent: list[tuple[bytes, bytes]] = []
         self.body = b""
 
     async def run(self, app: Any) -> Exchange:
@@ -53,6 +54,7 @@ class Exchange:
     async def _send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self.headers_sent = list(message.get("headers", ()))
         elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")
             if not message.get("more_body", False):

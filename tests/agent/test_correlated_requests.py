@@ -91,6 +91,21 @@ async def test_the_status_says_how_the_task_ended(
     assert reports[1]["details"].get("opscore_task_id") == (end and "t-1.1")
 
 
+@pytest.mark.parametrize(("status", "told"), [(429, 90), (503, 90), (404, None)])
+async def test_an_agent_without_room_is_left_alone_for_as_long_as_it_asks(
+    status: int, told: int | None, ops_core: ScriptedOpsCore
+) -> None:
+    async def full(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        headers = [(b"retry-after", b"90")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    await carrying().run(watched(full, ops_core))
+    _, end = await reported(ops_core, "active", "error" if status == 503 else "idle")
+    assert end["details"].get("opscore_task_retry_after") == told
+
+
 async def test_an_exception_fails_the_task(ops_core: ScriptedOpsCore) -> None:
     agent = doing(fails, ops_core)
     with pytest.raises(ValueError):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Final
 
 import anyio
+from starlette.responses import Response
 
 __all__ = ["Attempt", "Attempts"]
 
@@ -13,23 +16,37 @@ LIMIT: Final = 1024
 MOST_BYTES: Final = 4 << 20
 """How many bytes of results are remembered with them."""
 
+_FAILED: Final = json.dumps(
+    {"detail": "This attempt has come before, and has failed.", "code": "attempt_failed"}
+).encode()
+
 
 class Attempt:
     """One attempt at a task.
 
-    `status` and `body` are what is answered once it is `over`; None where that is not known.
+    `status`, `headers` and `body` are what is answered once it is `over`; a body of None where it
+    came to nothing.
     """
 
     def __init__(self) -> None:
         self.over = anyio.Event()
         self.status = 0
+        self.headers: Mapping[str, str] | None = None
         self.body: bytes | None = None
 
-    def ends(self, status: int, body: bytes | None) -> None:
+    def ends(
+        self, status: int, body: bytes | None, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Note how it ended."""
         self.status = status
+        self.headers = headers
         self.body = body
         self.over.set()
+
+    def answer(self) -> Response:
+        """Return what whoever sends it is answered, also one who sends it again."""
+        body = _FAILED if self.body is None else self.body
+        return Response(body, self.status, self.headers, media_type="application/json")
 
 
 class Attempts:

@@ -8,7 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticUserError,
+    TypeAdapter,
+    create_model,
+)
 
 from opscore_middleware.agent.tasks.context import TaskContext
 from opscore_middleware.errors import ConfigurationError
@@ -38,14 +45,14 @@ class Handler:
     def of(cls, name: str, function: Callable[..., Awaitable[Any]], *, inline: bool) -> Handler:
         """Read a handler off a function's signature, as FastAPI reads an endpoint's.
 
-        A parameter that is annotated with `TaskContext` gets that. One other parameter alone that
-        is a pydantic model gets the whole payload; else each parameter gets the payload's field of
-        its name.
+        A parameter that is annotated with `TaskContext`, or with `TaskContext | None`, gets that.
+        One other parameter alone that is a pydantic model gets the whole payload; else each
+        parameter gets the payload's field of its name.
 
         Raises:
             ConfigurationError: it cannot be called like that.
         """
-        if not inspect.iscoroutinefunction(function):
+        if not (inspect.isroutine(function) and inspect.iscoroutinefunction(function)):
             raise ConfigurationError(
                 f"the handler of task {name!r} must be an `async def` function, not {function!r}; "
                 "have it run what blocks with anyio.to_thread.run_sync."
@@ -60,7 +67,8 @@ class Handler:
         takes_context = None
         taken: dict[str, inspect.Parameter] = {}
         for parameter in inspect.signature(function).parameters.values():
-            if hints.get(parameter.name) is TaskContext:
+            hint = hints.get(parameter.name)
+            if hint is TaskContext or TaskContext in typing.get_args(hint):
                 takes_context = parameter.name
             elif parameter.kind in _BY_NAME:
                 taken[parameter.name] = parameter
@@ -81,7 +89,7 @@ class Handler:
             only if is_whole else None,
             names,
             typing.cast("type[BaseModel]", model) if is_whole else _model(taken, names, hints),
-            TypeAdapter(_returned(hints)),
+            _result(name, hints),
         )
 
     def arguments(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,9 +107,16 @@ class Handler:
         return self.result.dump_json(self.result.validate_python(returned), by_alias=True)
 
 
-def _returned(hints: Mapping[str, Any]) -> Any:
+def _result(name: str, hints: Mapping[str, Any]) -> TypeAdapter[Any]:
+    """Return what checks a result and writes it as JSON."""
     returned = hints.get("return", Any)
-    return Any if returned in {typing.NoReturn, typing.Never} else returned
+    try:
+        return TypeAdapter(Any if returned in (typing.NoReturn, typing.Never) else returned)
+    except PydanticUserError:
+        raise ConfigurationError(
+            f"the handler of task {name!r} returns {returned!r}, which has no form in JSON; return "
+            "a pydantic model, a dataclass or plain values."
+        ) from None
 
 
 def _model(

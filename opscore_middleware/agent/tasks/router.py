@@ -141,9 +141,7 @@ async def _again(attempt: Attempt, handler: Handler) -> Response:
     if not handler.inline and not attempt.over.is_set():
         return _accepted()
     await attempt.over.wait()
-    if attempt.body is None:
-        return _refusal(409, "This attempt has come before, and has failed.", "attempt_failed")
-    return Response(attempt.body, attempt.status, media_type="application/json")
+    return attempt.answer()
 
 
 def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import anyio
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from opscore_middleware.agent.delivery import Answer, retry_after
-from opscore_middleware.agent.ended import TaskEnd
+from opscore_middleware.agent.ended import TaskEnd, asked_to_wait
 from opscore_middleware.agent.envelopes import Failure
 from opscore_middleware.agent.origin import Origin
 from opscore_middleware.agent.outcome import describe_unit_failure
@@ -28,9 +26,6 @@ from opscore_middleware.agent.unit import Unit
 __all__ = ["Run"]
 
 logger = logging.getLogger("opscore_middleware")
-
-_LONGEST_WAIT: Final = 86_400.0
-"""Seconds that a handler may ask to be left alone for, at most; Ops-Core waits no longer either."""
 
 
 class Run:
@@ -73,9 +68,8 @@ class Run:
         try:
             body = await self._handler(self._arguments, self._context)
         except HTTPException as refused:
-            body = _in_json(refused)
             self._over(unit, None)
-            self._attempt.ends(refused.status_code, body)
+            self._attempt.ends(refused.status_code, _in_json(refused), refused.headers)
         except BaseException as raised:
             self._over(unit, raised)
             if isinstance(raised, Exception):
@@ -84,7 +78,7 @@ class Run:
         else:
             self._over(unit, None)
             self._attempt.ends(200, body)
-        return Response(body, self._attempt.status, media_type="application/json")
+        return self._attempt.answer()
 
     async def in_background(self) -> None:
         """Do it and report its end; what the handler raises beyond HTTP is raised.
@@ -118,16 +112,17 @@ class Run:
         """End it as an answer of that status would: below 500 the agent itself has not failed."""
         status = refused.status_code
         failure = Failure(f"HTTP {status}", str(refused.detail))
+        wait = asked_to_wait(status, Headers(refused.headers).raw)
         if status >= 500:
-            end = TaskEnd("failed", status, retry_after=_wait(refused))
+            end = TaskEnd("failed", status, retry_after=wait)
             self._over(unit, None, failure, end)
         else:
             error = describe_unit_failure(failure, self._name)
             if self._origin is not None:
                 error = self._origin.runtime.hooks.redacted(error)
-            end = TaskEnd("failed", status, error=error, retry_after=_wait(refused))
+            end = TaskEnd("failed", status, error=error, retry_after=wait)
             self._over(unit, None, end=end)
-        self._attempt.ends(status, None)
+        self._attempt.ends(status, None, refused.headers)
 
     def _over(
         self,
@@ -161,11 +156,6 @@ class Run:
             self._origin.runtime.progress.put(self._task_id, progress, message)
 
 
-def _wait(refused: HTTPException) -> float | None:
-    """Return the seconds that the refusal's `Retry-After` asks for."""
-    answer = Answer(refused.status_code, Headers(refused.headers), b"")
-    return retry_after(answer, now=time.time(), longest=_LONGEST_WAIT)
-
-
 def _in_json(refused: HTTPException) -> bytes:
-    return json.dumps({"detail": refused.detail, "code": "task_failed"}).encode()
+    # Whatever the handler gave: a failure that cannot be told is still this one, and no other.
+    return json.dumps({"detail": refused.detail, "code": "task_failed"}, default=str).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Annotated, Any
 
 import anyio
@@ -192,18 +193,44 @@ async def _strange(text: Nowhere) -> None:  # type: ignore[name-defined]  # noqa
     raise NotImplementedError
 
 
+class Opaque:
+    """What no JSON says."""
+
+
+async def _opaque() -> Opaque:
+    raise NotImplementedError
+
+
 @pytest.mark.parametrize(
     ("handler", "said"),
     [
         (_plain, "must be an `async def`"),
         (_many, "takes *texts"),
         (_strange, "annotated with 'Nowhere'"),
+        (functools.partial(_strange, text="ink"), "must be an `async def`"),
+        (_opaque, "which has no form in JSON"),
     ],
 )
 async def test_what_cannot_be_a_handler_is_refused_at_once(handler: Any, said: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         TaskRouter().task("summarise")(handler)
     assert said in refused.value.message
+
+
+async def test_a_context_may_be_left_out_by_those_who_call_the_handler(
+    ops_core: ScriptedOpsCore,
+) -> None:
+    tasks = TaskRouter()
+
+    @tasks.task("count", inline=True)
+    async def count(text: str, task: TaskContext | None = None) -> str | None:
+        return None if task is None else task.task_id
+
+    assert answered(await send(agent_with(tasks, ops_core), forwarded("count", text=""))) == (
+        200,
+        "t-1.1",
+    )
+    assert await count("") is None
 
 
 @pytest.mark.parametrize("path", ["/task", "/mounted/"])
@@ -282,16 +309,26 @@ async def test_a_handler_says_by_a_status_how_it_failed(
         assert end["details"]["error"]["message"] == "no such page"
 
 
+@pytest.mark.parametrize("inline", [True, False])
 @pytest.mark.parametrize(("status", "state"), [(429, "idle"), (503, "error")])
 async def test_a_handler_without_room_says_for_how_long(
-    status: int, state: str, ops_core: ScriptedOpsCore
+    status: int, state: str, inline: bool, ops_core: ScriptedOpsCore
 ) -> None:
     full = HTTPException(status, "no room", headers={"Retry-After": "90"})
-    agent = agent_with(failing(full), ops_core)
-    await send(agent, forwarded())
+    agent = agent_with(failing(full, inline=inline), ops_core)
+    exchange = await send(agent, forwarded())
+    assert ((b"retry-after", b"90") in exchange.headers_sent) is inline
     (_, end) = await reported(ops_core, "active", state)
     assert end["details"]["opscore_task_status"] == status
     assert end["details"]["opscore_task_retry_after"] == 90
+
+
+async def test_a_refusal_whose_detail_is_no_json_is_told_as_text(ops_core: ScriptedOpsCore) -> None:
+    refusal = HTTPException(404, {"page": Opaque})  # type: ignore[arg-type]
+    exchange = await send(agent_with(failing(refusal, inline=True), ops_core), forwarded())
+    status, answer = answered(exchange)
+    assert (status, answer["detail"]) == (404, {"page": str(Opaque)})
+    await reported(ops_core, "active", "idle")
 
 
 async def test_a_failure_that_is_not_the_agents_is_redacted_too(ops_core: ScriptedOpsCore) -> None:
@@ -388,7 +425,18 @@ async def test_an_attempt_that_failed_and_comes_again_is_not_done_again(
     with pytest.raises(ValueError):
         await send(agent, forwarded())
     status, answer = answered(await send(agent, forwarded()))
-    assert (status, answer["code"]) == (409, "attempt_failed")
+    assert (status, answer["code"]) == (500, "attempt_failed")
+
+
+async def test_an_attempt_that_was_put_off_and_comes_again_is_put_off_again(
+    ops_core: ScriptedOpsCore,
+) -> None:
+    full = HTTPException(429, "no room", headers={"Retry-After": "90"})
+    agent = agent_with(failing(full), ops_core)
+    await send(agent, forwarded())
+    again = await send(agent, forwarded())
+    assert again.status == 429  # anything else below 500 would fail the task for good
+    assert (b"retry-after", b"90") in again.headers_sent
 
 
 async def test_an_attempt_that_was_cut_off_may_come_again(ops_core: ScriptedOpsCore) -> None:
