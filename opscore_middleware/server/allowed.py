@@ -44,7 +44,10 @@ _NEVER: Final[tuple[Network, ...]] = tuple(
     )
 )
 _NEVER_NAMES: Final = frozenset({"metadata", "metadata.google.internal"})
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_TRANSLATED: Final = tuple(
+    ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/96", "::ffff:0:0:0/96")
+)
+"""Where translators put all of IPv4 into IPv6."""
 
 
 class Allowed(NamedTuple):
@@ -198,7 +201,7 @@ def _inner(address: Address) -> Address:
     """Return the IPv4 address that an IPv6 address only wraps, where it does."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if address in _NAT64:
+    if any(address in network for network in _TRANSLATED):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or address
 

@@ -222,12 +222,23 @@ async def test_an_endpoint_that_is_not_allowed_is_never_connected_to() -> None:
     assert agent.requests == []
 
 
-@pytest.mark.parametrize("url", ["http://[::1/task", "http://1.2.3.999/", "http://a:99999/"])
+@pytest.mark.parametrize(
+    "url", ["http://[::1/task", "http://1.2.3.999/", "http://a:99999/", "http://xn--/"]
+)
 async def test_an_address_that_is_none_is_told_of(url: str) -> None:
     async with sender() as send:
         refusal = await send(url)
     assert refusal is not None
     assert url in refusal.error["message"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "xn--"])
+async def test_no_refusal_tells_an_addresss_password(host: str) -> None:
+    async with sender() as send:
+        refusal = await send(f"http://me:p%40ss@{host}/")
+    assert refusal is not None
+    assert f"http://{host}/" in refusal.error["message"]
+    assert "ss@" not in str(refusal)
 
 
 async def test_an_agent_without_an_address_is_told_of() -> None:

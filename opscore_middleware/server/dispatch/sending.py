@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
@@ -37,6 +38,7 @@ SILENCE: Final = 1.0
 """How long an agent may have an attempt without a word before it counts as taken, in seconds."""
 _SAY: Final = 5.0  # seconds in which an agent that refuses may say why
 _MOST_SAID: Final = 2000  # bytes of it that are read
+_PASSWORD: Final = re.compile(r"(?<=//)[^/?#]*@")
 
 
 class Sender:
@@ -111,8 +113,8 @@ class Sender:
         written = asyncio.Event()
         try:
             request = self._request(task, endpoint, written)
-        except httpx.InvalidURL as error:
-            return unreachable(Route.DIRECT, f"{endpoint.url!r} is no address: {error}")
+        except (httpx.InvalidURL, UnicodeError) as error:  # of a name that IDNA does not know
+            return unreachable(Route.DIRECT, f"{_shown(endpoint)!r} is no address: {error}")
         if request is None:
             return unreachable(Route.DIRECT, "it has registered no contactEndpoint")
         told = False
@@ -128,7 +130,7 @@ class Sender:
             return unreachable(Route.DIRECT, error.message, kind="EndpointNotAllowed")
         except httpx.HTTPError as error:
             if not written.is_set():
-                return unreachable(Route.DIRECT, f"{endpoint.url}: {_said(error)}")
+                return unreachable(Route.DIRECT, f"{_shown(endpoint)}: {_said(error)}")
             # It has the attempt, whatever became of the answer.
             if not told:
                 await taken(Route.DIRECT)
@@ -207,6 +209,11 @@ async def _listen(response: httpx.Response) -> None:
             pass
     except (httpx.HTTPError, httpx.StreamError):
         pass  # the attempt is the agent's; how it ends, it reports
+
+
+def _shown(endpoint: Endpoint) -> str:
+    """Return an address as people may see it: without the password that may stand in it."""
+    return _PASSWORD.sub("", endpoint.url or "")
 
 
 def _said(error: httpx.HTTPError) -> str:
