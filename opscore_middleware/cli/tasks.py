@@ -25,6 +25,7 @@ from opscore_middleware.cli.output import (
 )
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.runs.views import TaskQuery, TaskView
+from opscore_middleware.errors import ConfigurationError
 
 __all__ = ["app"]
 
@@ -169,13 +170,16 @@ def dead(
     capability: Capability = None,
     limit: Limit = 100,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Try all of them again instead of listing them.")
+        bool,
+        typer.Option("--replay", help="Try those again that sessions failed for, of all agents."),
     ] = False,
     as_json: AsJson = False,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
 ) -> None:
-    """List the tasks that failed for good, newest first, or try all of them again.
+    """List the tasks that failed for good, newest first, or try again what sessions failed for.
+
+    What a session went on without stays as it is.
 
     Examples:
 
@@ -185,11 +189,16 @@ def dead(
     """
     with OpsCoreClient(api_url, api_key) as client:
         if replay:
+            if agent is not None or capability is not None:
+                raise ConfigurationError(
+                    "--replay tries the dead tasks of all agents again, and takes no --agent or "
+                    "--capability; try single ones with `opscore task retry`."
+                )
             replayed = client.replay_dead_tasks()
             if as_json:
                 print_json(replayed)
             else:
-                typer.echo(f"{replayed.replayed} tasks are tried again.")
+                typer.echo(f"Tasks that are tried again: {replayed.replayed}.")
             return
         query = checked(TaskQuery, dead=True, capability=capability, limit=min(limit, 1000))
         _print_tasks(client, query, agent, limit, as_json=as_json)

@@ -322,7 +322,7 @@ class AsyncOpsCoreClient:
         return await self._send(calls.progress_task(attempt_id, progress))
 
     async def replay_dead_tasks(self) -> Replayed:
-        """Try all tasks again that failed for good; returns how many they are."""
+        """Try all tasks again that sessions failed for; returns how many they are."""
         return await self._send(calls.replay_dead_tasks())
 
     async def _send(self, call: Call[T]) -> T:

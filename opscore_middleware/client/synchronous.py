@@ -310,7 +310,7 @@ class OpsCoreClient:
         return self._send(calls.progress_task(attempt_id, progress))
 
     def replay_dead_tasks(self) -> Replayed:
-        """Try all tasks again that failed for good; returns how many they are."""
+        """Try all tasks again that sessions failed for; returns how many they are."""
         return self._send(calls.replay_dead_tasks())
 
     def _send(self, call: Call[T]) -> T:

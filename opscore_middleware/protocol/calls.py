@@ -261,7 +261,7 @@ def progress_task(attempt_id: str, progress: TaskProgress) -> Call[TaskView]:
 
 
 def replay_dead_tasks() -> Call[Replayed]:
-    """Try all tasks again that failed for good."""
+    """Try all tasks again that sessions failed for."""
     return _order(f"{PREFIX}/tasks/dead/replay", Replayed)
 
 

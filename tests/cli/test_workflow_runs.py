@@ -199,7 +199,10 @@ def test_what_failed_is_dead_until_it_is_tried_again(
         assert opscore("session", "watch", session_id).returncode == 1
 
         breaking[0] = False
-        assert opscore("task", "dead", "--replay").stdout == "1 tasks are tried again.\n"
+        some = opscore("task", "dead", "--replay", "--capability", "other")
+        assert (some.returncode, some.stdout) == (2, "")
+        assert "takes no --agent or --capability" in some.stderr
+        assert opscore("task", "dead", "--replay").stdout == "Tasks that are tried again: 1.\n"
         assert opscore("session", "watch", session_id).returncode == 0
     assert opscore("task", "dead").stderr == "No tasks.\n"
 

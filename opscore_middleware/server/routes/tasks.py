@@ -45,7 +45,7 @@ async def list_tasks(query: Annotated[TaskQuery, Query()], runs: Runs) -> Page[T
 
 @router.post("/dead/replay", responses=responses(422))
 async def replay_dead(runs: Runs) -> Replayed:
-    """Try all tasks again that failed for good."""
+    """Try all tasks again that sessions failed for; what one went on without stays as it is."""
     replayed = await runs.replay_dead()
     log.info("dead_tasks_replayed", tasks=replayed)
     return Replayed(replayed=replayed)
