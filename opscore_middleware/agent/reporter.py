@@ -22,7 +22,7 @@ GLANCE: Final = 0.25
 LINGER: Final = 0.0004
 """Seconds for which who has woken us goes first: a short request then ends before we run, and both
 of its transitions are told together."""
-GLIMPSE: Final = 0.0001
+GLIMPSE: Final = 0.00002
 """Seconds between looks at whether it has ended, meanwhile."""
 
 
