@@ -44,10 +44,11 @@ _NEVER: Final[tuple[Network, ...]] = tuple(
     )
 )
 _NEVER_NAMES: Final = frozenset({"metadata", "metadata.google.internal"})
-_TRANSLATED: Final = tuple(
-    ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/96", "::ffff:0:0:0/96")
+_WRAPPED: Final = tuple(
+    ipaddress.IPv6Network(text)
+    for text in ("::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/96", "::ffff:0:0:0/96")
 )
-"""Where translators put all of IPv4 into IPv6."""
+"""Where all of IPv4 is in IPv6: as sockets of both say it, and where translators put it."""
 
 
 class Allowed(NamedTuple):
@@ -70,9 +71,8 @@ class Allowed(NamedTuple):
                 networks.append(network)
             elif set("/:@ ") & set(entry):
                 raise ConfigurationError(
-                    f"{_SETTING}: {entry!r} is no host, pattern of hosts or network; write for "
-                    "example agents.example.com, *.agents.svc or 10.0.0.0/8, without a scheme or "
-                    "a port.",
+                    f"{_SETTING}: {entry!r} is no host, pattern of hosts or network; "
+                    + _meant(entry),
                     setting=_SETTING,
                 )
             else:
@@ -180,11 +180,25 @@ def _at(request: httpx.Request, address: str) -> httpx.Request:
     )
 
 
-def _network(entry: str) -> Network | None:
+def _network(entry: str, *, strict: bool = True) -> Network | None:
     try:
-        return ipaddress.ip_network(entry.strip("[]"))
+        network = ipaddress.ip_network(entry.strip("[]"), strict=strict)
     except ValueError:
         return None
+    if isinstance(network, ipaddress.IPv6Network) and any(map(network.subnet_of, _WRAPPED)):
+        # As addresses are looked at: by what is in them.
+        return ipaddress.IPv4Network((_low(network.network_address), network.prefixlen - 96))
+    return network
+
+
+def _meant(entry: str) -> str:
+    network = _network(entry, strict=False)
+    if network is not None:
+        return f"a network has zeros after its prefix: write {network}."
+    return (
+        "write for example agents.example.com, *.agents.svc or 10.0.0.0/8, without a scheme or a "
+        "port."
+    )
 
 
 def _plain(host: str) -> str:
@@ -201,9 +215,13 @@ def _inner(address: Address) -> Address:
     """Return the IPv4 address that an IPv6 address only wraps, where it does."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if any(address in network for network in _TRANSLATED):
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or address
+    if any(address in network for network in _WRAPPED):
+        return _low(address)
+    return address.sixtofour or address
+
+
+def _low(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address:
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
 
 
 def _refusal(host: str, reason: str) -> EndpointNotAllowed:

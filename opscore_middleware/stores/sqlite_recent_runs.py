@@ -100,7 +100,7 @@ class RecentRuns:
             if before is None:
                 size += _size(task)
                 self._session_ids[task.task_id] = run.session_id
-            elif _texts(task) != _texts(before):
+            elif _has_other_texts(task, before):
                 size += _size(task) - _size(before)
         self._shelf[run.session_id] = _Shelved(kept, size)
         self._size += size
@@ -140,6 +140,14 @@ def _texts_of(run: Run) -> int:
 
 def _size(task: Task) -> int:
     return _TASK + sum(len(text) for text in _texts(task) if text)
+
+
+def _has_other_texts(task: Task, before: Task) -> bool:
+    return (
+        task.result is not before.result
+        or task.parameters is not before.parameters
+        or task.error is not before.error
+    )
 
 
 def _texts(task: Task) -> tuple[str | None, str | None, str | None]:

@@ -25,6 +25,10 @@ PERMITTED = [
     ("10.0.0.0/8,agents", "agents", "192.168.0.1"),
     ("fd12::/16", "a", "fd12::1"),
     ("10.0.0.0/8", "a", "::ffff:10.1.2.3"),
+    ("::ffff:10.0.0.0/104", "a", "10.1.2.3"),
+    ("[::ffff:10.1.2.3]", "a", "10.1.2.3"),
+    ("64:ff9b::10.0.0.0/104", "a", "64:ff9b::10.1.2.3"),
+    ("::/0", "a", "fd12::1"),
     ("169.254.10.0/24", "a", "169.254.10.7"),
     ("fe80::/10", "a", "fe80::1%lo"),
 ]
@@ -52,6 +56,8 @@ REFUSED = [
     ("*.example.com", "agent.example.com.evil.net", "203.0.113.7"),
     ("10.0.0.0/8", "agent.example.com", "203.0.113.7"),
     ("10.0.0.0/8", "a", "fd12::1"),
+    ("::ffff:10.0.0.0/104", "a", "11.1.2.3"),
+    ("2002::/96", "a", "10.1.2.3"),
 ]
 
 
@@ -70,6 +76,11 @@ def test_a_setting_that_is_no_host_or_network_is_named(entry: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Allowed.parse(f"agents.example.com, {entry}")
     assert f"OPSCORE_ALLOWED_ENDPOINTS: {entry!r} is no host" in caught.value.message
+
+
+def test_a_network_with_bits_after_its_prefix_is_told_how_to_be_written() -> None:
+    with pytest.raises(ConfigurationError, match=r"write 10\.0\.0\.0/8\.$"):
+        Allowed.parse("10.0.0.1/8")
 
 
 class Server:
