@@ -13,13 +13,14 @@ from opscore_middleware.core.jitter import between
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import Page
 from opscore_middleware.core.refusals import unknown_session
-from opscore_middleware.core.runs.advancing import EngineStore, Stepper, raise_first
+from opscore_middleware.core.runs.advancing import EngineStore, Stepper
 from opscore_middleware.core.runs.expiring import Expiry
 from opscore_middleware.core.runs.hearing import Heard, Hearing
 from opscore_middleware.core.runs.kept import Kept
 from opscore_middleware.core.runs.plans import Rules
-from opscore_middleware.core.runs.records import Advance, Claim, Creation, Run, Step
+from opscore_middleware.core.runs.records import Claim, Creation, Run, Step
 from opscore_middleware.core.runs.refusals import runs_no_workflow, unknown_task
+from opscore_middleware.core.runs.replaying import replay_dead
 from opscore_middleware.core.runs.schedules import DueStarts, Schedules
 from opscore_middleware.core.runs.starts import Parse, Starts
 from opscore_middleware.core.runs.steps import session_steps, task_steps
@@ -39,6 +40,7 @@ from opscore_middleware.core.runs.views import (
     WorkflowView,
     as_task,
     counted,
+    task_of,
 )
 from opscore_middleware.core.runs.why import why
 from opscore_middleware.core.sessions import Session, SessionChange, SessionState, changed
@@ -49,7 +51,6 @@ __all__ = ["Engine"]
 
 _TOLD_TO_STOP: Final = 600 * SECOND
 """How long an agent is told to stop an attempt that was taken from it."""
-_PAGE: Final = 1000
 _KEPT: Final = 10_000
 
 
@@ -228,8 +229,11 @@ class Engine:
         sentence = await why(task, store=self.store, rules=self._rules, mark=mark, now=now)
         return Why(task_id=task.task_id, state=task.state, why=sentence)
 
-    async def finish(self, named: str, outcome: TaskResult, *, by: str | None = None) -> TaskView:
+    async def finish(self, named: str, outcome: TaskResult, *, by: str | None = None) -> Run:
         """End an attempt, named by its id or as its task's open one; the same again is harmless.
+
+        Returns the run as it is then; `task_of` shows the task as it travels, which costs more than
+        all else here and which few look at.
 
         `by` is the agent that says so, None for whoever may speak for all. Raises `TaskNotFound`,
         `Superseded`, `TaskEnded`, `Forbidden` for another agent's attempt, `Conflict` where nobody
@@ -247,7 +251,7 @@ class Engine:
             by=by,
             now=self._clock(),
         )
-        return await self._step(task_id, step)
+        return await self._run(task_id, step)
 
     async def progress(
         self, named: str, progress: TaskProgress, *, by: str | None = None
@@ -285,38 +289,16 @@ class Engine:
 
         Returns how many.
         """
-        replayed, after = 0, None
-        while True:
-            found = await self.store.list_tasks(
-                session_id=None,
-                state=TaskState.FAILED,
-                agent_id=None,
-                capability=None,
-                after=after,
-                limit=_PAGE,
-            )
-            replayed += await self._replay(found)
-            if len(found) < _PAGE:
-                return replayed
-            after = (found[-1].created_at, found[-1].task_id)
-
-    async def _replay(self, dead: Sequence[Task]) -> int:
-        step = partial(task_steps.retry_dead, rules=self._rules, now=self._clock())
-        session_ids = list(dict.fromkeys(task.session_id for task in dead))
-        results = await self._stepper.all([Advance(step, session_id=one) for one in session_ids])
-        raise_first(results)
-        runs = {run.session_id: run for run in results if isinstance(run, Run)}
-        return sum(
-            runs[task.session_id].tasks[task.task_id].state is not TaskState.FAILED
-            for task in dead
-            if task.session_id in runs
-        )
+        return await replay_dead(self._stepper)
 
     async def _step(self, task_id: str, step: Step) -> TaskView:
+        return task_of(await self._run(task_id, step), task_id)
+
+    async def _run(self, task_id: str, step: Step) -> Run:
         run = await self._stepper.task(task_id, step)
         if run is None:
             raise unknown_task(task_id)
-        return as_task(run.tasks[task_id], workflow_id=run.workflow.workflow_id)
+        return run
 
     async def _task(self, task_id: str) -> Task:
         task = await self.store.get_task(split_attempt_id(task_id)[0])

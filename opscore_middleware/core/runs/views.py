@@ -31,6 +31,7 @@ __all__ = [
     "as_task",
     "as_workflow",
     "counted",
+    "task_of",
 ]
 
 
@@ -203,6 +204,11 @@ def as_task(task: Task, *, workflow_id: str | None = None) -> TaskView:
         route=task.route,
         inferred=task.inferred,
     )
+
+
+def task_of(run: Run, task_id: str) -> TaskView:
+    """Return a task of a run as it travels."""
+    return as_task(run.tasks[task_id], workflow_id=run.workflow.workflow_id)
 
 
 def counted(run: Run) -> dict[TaskState, int]:

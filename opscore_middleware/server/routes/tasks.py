@@ -17,6 +17,7 @@ from opscore_middleware.core.runs.views import (
     TaskResult,
     TaskView,
     Why,
+    task_of,
 )
 from opscore_middleware.server.access import Access, Names
 from opscore_middleware.server.body import parse
@@ -93,7 +94,8 @@ async def end_task(
     """
     result = parse(_RESULT, await request.body())
     by = await _acting(task_id, runs, asking, names)
-    task = await runs.finish(task_id, result, by=by)
+    run = await runs.finish(task_id, result, by=by)
+    task = task_of(run, split_attempt_id(task_id)[0])
     log.info("task_result", task_id=task.task_id, state=task.state.value)
     return task
 
