@@ -146,7 +146,7 @@ class WatchedRequest(Origin):
             self._decided(work=True)
         headers = message.get("headers")
         if isinstance(headers, _KEPT):
-            if self.task is not None:
+            if self.special and self.task is not None:
                 self.wait = asked_to_wait(self.status, headers)
             for name, value in headers:
                 if name == b"content-type":
@@ -233,7 +233,7 @@ class WatchedRequest(Origin):
                         tracker.ended(self.unit)
                         self.unit = None
                     elif self.read is not None:
-                        tracker.end_read(self.read)
+                        tracker.read_ended(self.read)
                         self.read = None
                     return True
             finally:

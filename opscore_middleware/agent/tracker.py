@@ -202,10 +202,13 @@ class Tracker:
     def begin_read(self) -> Read:
         """Open a unit that counts only once it has lasted for `read_grace`."""
         since = self._monotonic()
-        with self.lock:
+        self.lock.acquire()
+        try:
             read = Read(self.instance, since)
             self._reads.add(read)
             timing, self._timing = self._timing, True
+        finally:
+            self.lock.release()
         if not timing:
             self._bell.wake()
         return read
@@ -226,10 +229,14 @@ class Tracker:
     def end_read(self, read: Read) -> None:
         """Close a read that ended well, or turned out to be none; closing it again is fine."""
         with self.lock:
-            self._reads.discard(read)
-            counted, read.counted = read.counted, False
-        if counted:
-            self.end(read.instance)
+            self.read_ended(read)
+
+    def read_ended(self, read: Read) -> None:
+        """Do what `end_read` does, for a caller that holds `lock` already."""
+        self._reads.discard(read)
+        if read.counted:
+            read.counted = False
+            self.ended(read.instance)
 
     def fail_read(self, read: Read, details: dict[str, Any]) -> None:
         """Close a read that failed: that is told even where it had not come to count."""

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from opscore_middleware.testing import run_opscore
 from tests.benchmarks.load import load, load_with_wrk, serving
 
-PAIRS = 10
+PAIRS = 6
 LAPS = 3
 CONNECTIONS = 16
 REQUESTS = 8_000
