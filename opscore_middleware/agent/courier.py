@@ -123,8 +123,10 @@ class Courier:
         now = self._monotonic()
         if now < self._not_before and not urgent:
             return self._not_before - now
-        spent, rush = time.thread_time(), len(self._hand) > RUSH
-        pause = self._attempt() if self._hand else self._tell_progress()
+        hand = self._hand
+        spent = time.thread_time()
+        rush = len(hand) > RUSH or (len(hand) > 0 and hand[-1].coalesced > 0)
+        pause = self._attempt() if hand else self._tell_progress()
         pace = self._budget.spend(
             time.thread_time() - spent, now=now, used=time.process_time(), rush=rush
         )

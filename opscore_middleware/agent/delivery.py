@@ -137,16 +137,21 @@ class Budget:
     """Keeps the reporter's own processor time below a share of what the host needs and leaves.
 
     A token bucket in seconds of processor time: what is not used adds up to `burst`, so a quiet
-    agent reports at once and a busy one in larger batches. In a rush there is the share alone.
+    agent reports at once and a busy one in larger batches. In a rush there is a share of its own,
+    and nothing else: what is told then is out of date at once.
 
     Args:
         share: the part of one processor that reporting may use while the host uses all of it.
         spare: the part that it may use on top of that of what the host leaves of one processor.
         burst: seconds of processor time that may be used at once.
+        rush: the part of one processor that reporting may use in a rush.
     """
 
-    def __init__(self, *, share: float = 0.01, spare: float = 0.1, burst: float = 0.02) -> None:
+    def __init__(
+        self, *, share: float = 0.01, spare: float = 0.1, burst: float = 0.02, rush: float = 0.003
+    ) -> None:
         self._share: Final = share
+        self._rush: Final = rush
         self._spare: Final = spare
         self._burst: Final = burst
         self._credit = burst
@@ -159,7 +164,7 @@ class Budget:
         `used` is the processor time of the whole process so far, this delivery's with it. The
         first is free: it pays for imports and the connection, once.
         """
-        rate = self._share if rush else self._share + self._spare
+        rate = self._rush if rush else self._share + self._spare
         if self._at is not None and now > self._at:
             passed = now - self._at
             if not rush:

@@ -151,9 +151,10 @@ class OpsCoreMiddleware:
             result=report_results if callable(report_results) else None,
         )
         self._integrations = Choice(settings.integrations)
-        rules = Rules(settings)
-        self._by_method = rules.by_method
-        self._by_path = rules.kind if rules.by_path else None
+        self._rules = Rules(settings)
+        self._by_method = self._rules.by_method
+        # What the first request is asked first; where paths do not matter, no other one is.
+        self._by_path: Callable[[Scope], Kind | None] | None = self._introduced_by
         self._websockets = settings.websockets
         self._runtime = AgentRuntime(settings, hooks, transport)
         self._tracker = self._runtime.tracker
@@ -172,27 +173,24 @@ class OpsCoreMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve as the wrapped app does."""
-        kind = scope["type"]
-        if WATCHED in scope or (kind == "http" and OPSCORE in scope["path"]):
+        if scope["type"] != "http":
+            await self._serve_other(scope, receive, send)
+            return
+        if WATCHED in scope or OPSCORE in scope["path"]:
             await self.app(scope, receive, send)
             return
         scope[WATCHED] = True
-        if not self._introduced:
-            self._introduce(scope)
-        if kind != "http":
-            await self._serve_other(kind, scope, receive, send)
-            return
         by_path = self._by_path
         counts = self._by_method.get(scope["method"]) if by_path is None else by_path(scope)
         if counts is None:
             await self.app(scope, receive, send)
             return
 
-        request = WatchedRequest(self._runtime)
+        request = WatchedRequest()
         if counts is WORK:
-            request.begins(scope.get("headers"))
+            request.begins(self._runtime, scope.get("headers"))
         else:
-            request.may_come_to_count()
+            request.may_come_to_count(self._runtime)
         token = CURRENT.set(request)
         watched_receive, watched_send = request.between(receive, send)
         try:
@@ -208,7 +206,14 @@ class OpsCoreMiddleware:
         if not request.returned(scope):
             await request.stopped_short(scope, receive)
 
-    async def _serve_other(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if WATCHED in scope:
+            await self.app(scope, receive, send)
+            return
+        scope[WATCHED] = True
+        if not self._introduced:
+            self._introduce(scope)
         if kind == "lifespan":
             await WatchedLifespan(self.app, self._runtime).run(scope, receive, send)
         elif kind == "websocket" and self._websockets != "never":
@@ -219,8 +224,14 @@ class OpsCoreMiddleware:
         else:
             await self.app(scope, receive, send)
 
+    def _introduced_by(self, scope: Scope) -> Kind | None:
+        if not self._introduced:
+            self._introduce(scope)
+        return self._rules.kind(scope)
+
     def _introduce(self, scope: Scope) -> None:
         self._introduced = True
+        self._by_path = self._rules.kind if self._rules.by_path else None
         self._runtime.introduce(scope.get("app", self.app))
         self._runtime.integrations = self._integrations.attach()
         if self._runtime.settings.spans:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from opscore_middleware.agent.results import RESULT, TaskResult
@@ -12,6 +13,7 @@ from opscore_middleware.core.states import AgentState
 __all__ = ["Entry", "Instance", "Outbox"]
 
 
+_ROOM_IN_A_RUSH: Final = 16
 _TASK: Final = "opscore_task_id"  # in the details of what starts or ends a task
 _ERROR: Final = AgentState.ERROR  # looking a member up costs as much as the whole comparison
 
@@ -51,6 +53,11 @@ class Outbox:
     Entries about a task are not folded into others, and so stay while there is room; their results
     are bounded in bytes, and the earliest of them go first, since their tasks may have timed out.
 
+    In a rush, once it is full, what follows without details need not be put at all: of all that
+    only the newest counts, and that is asked for when it is taken. While a rush goes on there is
+    less room: of thousands of transitions between two deliveries hundreds say no more than a few,
+    and cost as much as the requests that they are of.
+
     Args:
         limit: how many entries to keep at most.
         most_bytes: how many bytes of results to keep at most.
@@ -60,12 +67,15 @@ class Outbox:
         "_folded",
         "_folding",
         "_most_bytes",
+        "_room",
+        "_rush",
         "dropped",
         "entries",
         "heard",
         "limit",
         "lock",
-        "newest",
+        "rushing",
+        "standing",
     )
 
     def __init__(self, limit: int = 256, most_bytes: int = 1 << 20) -> None:
@@ -73,6 +83,9 @@ class Outbox:
         self._most_bytes = most_bytes
         self.heard: deque[tuple[Any, ...]] | None = None
         """A copy of each entry for who listens in this process; None where nobody does."""
+        self.standing: Callable[[], tuple[int, AgentState, float]] | None = None
+        """Says the sequence, the state and the time of the newest transition, whether it was put
+        or not; None where all are put."""
         self.dropped = 0
         """Transitions that had to go because a newer instance has as much to tell, so far."""
         self._folded = 0
@@ -86,46 +99,63 @@ class Outbox:
         """Held by who puts."""
         self.entries: deque[tuple[Any, ...]] = deque()
         """The fields of each `Entry` in a plain tuple: one is made twice in every request."""
-        self.newest: list[Any] | None = None
-        """The entry after those, once it is full: what follows without details may be folded in
-        where it stands, which a busy agent does twice in every request."""
+        self._rush: tuple[Any, ...] | None = None  # the first of a rush, with what it has folded in
+        self.rushing = False
+        """What follows without details need not be put, but may only be counted."""
+        self._room = self.limit
         self._folding = False  # what the collector puts meanwhile is folded another time
 
     def __len__(self) -> int:
-        return len(self.entries) + (self.newest is not None)
+        return len(self.entries) + self.rushing
 
     @property
     def folded(self) -> int:
         """Transitions that were folded into later ones, so far."""
         with self.lock:
-            return self._folded + (0 if self.newest is None else self.newest[COALESCED])
+            rush = self._rush
+            return self._folded + (0 if rush is None else self._newest_of(rush)[COALESCED])
 
     def put(self, entry: tuple[Any, ...]) -> None:
-        """Append an entry; the caller holds the lock."""
+        """Append an entry; the caller holds the lock, and has closed a rush before it began."""
         entries = self.entries
-        if self._folding or (self.newest is None and len(entries) < self.limit):
+        if self._folding or len(entries) < self._room:
             entries.append(entry)
             return
         self._folding = True
         try:
-            self.close()
             self._fold(entries.pop(), entry)
-            if entry[DETAILS] is None and entry[STATE] is not _ERROR:
-                self.newest = list(entries.pop())
-                self._folded -= self.newest[COALESCED]
+            if self._starts_rush(entry):
+                self._rush, self.rushing = entries.pop(), True
+                self._folded -= self._rush[COALESCED]
         finally:  # an interrupt may land anywhere
             self._folding = False
 
+    def _starts_rush(self, entry: tuple[Any, ...]) -> bool:
+        if entry[DETAILS] is not None or entry[STATE] is _ERROR:
+            return False
+        # Who listens here hears of every one; what the collector has put meanwhile is newer.
+        standing = self.standing
+        return self.heard is None and standing is not None and standing()[0] == entry[SEQUENCE]
+
     def close(self) -> None:
-        """Let nothing more be folded into the newest where it stands; the caller holds the lock."""
-        newest, self.newest = self.newest, None
-        if newest is not None:
+        """End a rush: what follows is to be put; the caller holds the lock."""
+        rush, self._rush, self.rushing = self._rush, None, False
+        if rush is not None:
+            newest = self._newest_of(rush)
             self._folded += newest[COALESCED]
-            self.entries.append(tuple(newest))
+            self.entries.append(newest)
+
+    def _newest_of(self, rush: tuple[Any, ...]) -> tuple[Any, ...]:
+        if self.standing is None:
+            return rush
+        sequence, state, at = self.standing()
+        coalesced = rush[COALESCED] + sequence - rush[SEQUENCE]
+        return (rush[INSTANCE], sequence, state, at, None, coalesced, rush[ERRORS])
 
     def take(self) -> list[Entry]:
         """Remove and return everything, oldest first."""
         with self.lock:
+            self._room = min(self.limit, _ROOM_IN_A_RUSH) if self.rushing else self.limit
             self.close()
             taken, self.entries = self.entries, deque()
         return list(map(Entry._make, taken))

@@ -152,7 +152,6 @@ class Reporter:
 
     def _linger(self) -> None:
         until = time.monotonic() + LINGER
-        time.sleep(GLIMPSE)
         while self._working() and time.monotonic() < until:
             time.sleep(GLIMPSE)
 

@@ -10,9 +10,6 @@ from starlette.types import Message, Receive, Scope, Send
 from opscore_middleware.agent.correlation import TaskPeek, find_task, find_task_in_headers
 from opscore_middleware.agent.departure import client_has_left
 from opscore_middleware.agent.ended import ACCEPTED, TaskEnd, asked_to_wait
-from opscore_middleware.agent.envelopes import Failure
-from opscore_middleware.agent.origin import Origin
-from opscore_middleware.agent.outbox import Instance
 from opscore_middleware.agent.outcome import (
     describe_exception,
     describe_failure,
@@ -25,7 +22,7 @@ from opscore_middleware.agent.results import answered
 from opscore_middleware.agent.rpc import BodyPeek, is_json_type, is_work
 from opscore_middleware.agent.runtime import AgentRuntime
 from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_stream, scanner_for
-from opscore_middleware.agent.tracker import Read
+from opscore_middleware.agent.shared import SharedUnit
 
 __all__ = ["WatchedRequest"]
 
@@ -33,18 +30,17 @@ _KEPT: Final = (list, tuple)  # can be read again; another iterable is the serve
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class WatchedRequest(Origin):
+class WatchedRequest(SharedUnit):
     """What is known of one request while it is served.
 
     Class attributes are the defaults; what every request asks for is set in each, which takes less
     time than to find a default. It holds nothing of the server's: tasks that outlive the request
     keep it alive, by the context that they copied.
+
+    A plain request, which has nothing to tell but that it began and ended, passes here as quickly
+    as can be: `looks` and `more` say where there is more to do.
     """
 
-    unit: Instance | None = None
-    """Set while it counts from its start, or has come to."""
-    read: Read | None = None
-    """Set while it may come to count."""
     listens = False
     """It is no work if it turns out to be an event stream."""
     looks = False
@@ -57,35 +53,20 @@ class WatchedRequest(Origin):
     """Looks for a task in a JSON body."""
     scanner: JsonScanner | EventScanner | None = None
     """Looks for failures in the response."""
-    special = False
-    """There is more to its end than its response: a task, or tracked units."""
-    tracked = 0
-    """Tracked units that are open: it and they are one unit of work, which ends with the last."""
-    taken = False
-    """An integration has taken it over: only its tracked units count, and how they end."""
-    over = False
-    """The app has returned."""
-    failure: dict[str, Any] | None = None
-    """The first failure of it or of a tracked unit, told when all of them are over."""
-    task_end: TaskEnd | None = None
-    """How its task has ended, once that is known."""
-    aside: Instance | None = None
-    """Where it turned out to be no work: the instance that is told if it fails."""
     status = 0
     wait: float | None = None
     finished = False
     gone = False
     """The client has left."""
 
-    def __init__(self, runtime: AgentRuntime) -> None:
-        self.runtime = runtime
-        self.undecided = self.special = self.finished = False
-        self.peek = self.scanner = self.read = None
+    __init__ = object.__init__  # a call less in every request: how it begins sets what it needs
 
     # --- how it begins ---------------------------------------------------------------------------
 
-    def begins(self, headers: Any) -> None:
+    def begins(self, runtime: AgentRuntime, headers: Any) -> None:
         """Count it: at once, or where it brings JSON, once that shows whether it is work."""
+        self.runtime = runtime
+        self.looks = self.more = self.finished = False
         if isinstance(headers, _KEPT):
             for name, value in headers:
                 if name == b"content-type":
@@ -93,17 +74,21 @@ class WatchedRequest(Origin):
                         self._waits_for_body(headers)
                         return
                     break
-        self.unit = self.runtime.tracker.begin()
+        self.unit = runtime.tracker.begin()
 
     def _waits_for_body(self, headers: Headers) -> None:
+        self.unit = None
         self.read = self.runtime.tracker.begin_read()
         self.looks = self.undecided = True
         self.task = find_task_in_headers(headers)
-        self.special = self.task is not None
+        self.more = self.task is not None
 
-    def may_come_to_count(self) -> None:
+    def may_come_to_count(self, runtime: AgentRuntime) -> None:
         """Count it once it has lasted, unless it turns out to listen to events."""
-        self.read = self.runtime.tracker.begin_read()
+        self.runtime = runtime
+        self.looks = self.more = self.finished = False
+        self.unit = None
+        self.read = runtime.tracker.begin_read()
         self.listens = True
 
     # --- what passes through ---------------------------------------------------------------------
@@ -129,7 +114,7 @@ class WatchedRequest(Origin):
             if kind == "http.response.body":
                 if not message.get("more_body", False):
                     self.finished = True
-                if self.scanner is not None:
+                if self.more and self.scanner is not None:
                     self.scanner.feed(message.get("body", b""))
             elif kind == "http.response.start":
                 self._starts(message)
@@ -140,20 +125,26 @@ class WatchedRequest(Origin):
         return watched_receive, watched_send
 
     def _starts(self, message: Message) -> None:
-        self.status = message["status"]
-        if self.undecided or self.peek is not None:
-            self.undecided, self.peek = False, None
-            self._decided(work=True)
+        self.status = status = message["status"]
         headers = message.get("headers")
+        if status >= 500 or self.looks or self.more:
+            self._starts_with_more(status, headers)
         if isinstance(headers, _KEPT):
-            if self.special and self.task is not None:
-                self.wait = asked_to_wait(self.status, headers)
             for name, value in headers:
                 if name == b"content-type":
                     # Most answers that are neither JSON nor events end the look here.
                     if b"json" in value or b"event" in value:
                         self._scan(headers)
                     return
+
+    def _starts_with_more(self, status: int, headers: Any) -> None:
+        if status >= 500:
+            self.more = True
+        if self.undecided or self.peek is not None:
+            self.undecided, self.peek = False, None
+            self._decided(work=True)
+        if self.task is not None and isinstance(headers, _KEPT):
+            self.wait = asked_to_wait(status, headers)
 
     def _look_at(self, message: Message) -> None:
         body, more = message.get("body", b""), message.get("more_body", False)
@@ -162,7 +153,8 @@ class WatchedRequest(Origin):
             self.looks = self.undecided = False
             if self.task is None:
                 self.task = find_task(body)
-                self.special = self.task is not None
+                if self.task is not None:
+                    self.more = True
             self._decided(is_work(body))
             return
         if self.undecided:
@@ -178,7 +170,7 @@ class WatchedRequest(Origin):
             if not more:
                 self.task_peek = None
             if task is not None:
-                self.task, self.task_peek, self.special = task, None, True
+                self.task, self.task_peek, self.more = task, None, True
         if self.peek is not None:
             work = self.peek.feed(body, more)
             if work is not None:
@@ -204,6 +196,8 @@ class WatchedRequest(Origin):
             self._decided(work=False)
         elif self.unit is not None or self.read is not None or self.task is not None:
             self.scanner = scanner_for(headers, self.runtime.hooks.outcome)
+            if self.scanner is not None:
+                self.more = True
 
     # --- how it ends -----------------------------------------------------------------------------
 
@@ -219,28 +213,27 @@ class WatchedRequest(Origin):
 
     def returned(self, scope: Scope) -> bool:
         """Close it after the app has returned; False where `stopped_short` must."""
-        status = self.status
-        scanner = self.scanner
-        failure = None if scanner is None else scanner.failure()
-        if self.finished and status < 500 and not self.special and failure is None:
-            # Most requests end here, with nothing to tell of their end.
+        if self.finished and not self.more:
             tracker = self.runtime.tracker
             tracker.lock.acquire()
             try:
-                if not self.special:  # another thread may just have opened a tracked unit
+                if not self.more:  # another thread may just have opened a tracked unit
                     self.over = True
-                    if self.unit is not None:
-                        tracker.ended(self.unit)
+                    unit = self.unit
+                    if unit is not None:
                         self.unit = None
+                        tracker.ended(unit)
                     elif self.read is not None:
                         tracker.read_ended(self.read)
                         self.read = None
                     return True
             finally:
                 tracker.lock.release()
-        return self._returned(status, failure, scope)
+        return self._returned(scope)
 
-    def _returned(self, status: int, failure: Failure | None, scope: Scope) -> bool:
+    def _returned(self, scope: Scope) -> bool:
+        status, scanner = self.status, self.scanner
+        failure = None if scanner is None else scanner.failure()
         if status >= 500:
             self._fail(describe_status(status, scope), self._failed_end())
             return True
@@ -252,7 +245,7 @@ class WatchedRequest(Origin):
                 return False
             self._end(self._interrupted_end())
             return True
-        if status == ACCEPTED:
+        if status == ACCEPTED or self.task is None:
             self._end(None)
         else:
             self._end(self._completed_end() if status < 300 else self._failed_end())
@@ -281,119 +274,3 @@ class WatchedRequest(Origin):
         if self.failure is None and not self.taken:
             self.failure = self.runtime.hooks.redacted(details)
         self._end(end)
-
-    def _end(self, end: TaskEnd | None) -> None:
-        with self.runtime.tracker.lock:
-            self.over = True
-            if not self.taken:
-                self.task_end = end
-            elif self.task_end is not None and end is not None and end.state == "completed":
-                self.task_end = self.task_end._replace(result=end.result)
-            if not self.tracked:
-                self._close()
-
-    def _close(self) -> None:
-        """Tell how it ended, it and what was tracked within it."""
-        unit, self.unit = self.unit, None
-        read, self.read = self.read, None
-        failure, self.failure = self.failure, None
-        tracker = self.runtime.tracker
-        if read is not None and self.task is not None:
-            unit, read = tracker.promote(read, self.task.details()), None
-        told = self._end_of_task()
-        if failure is not None:
-            if unit is not None:
-                tracker.fail(unit, failure, told)
-            elif read is not None:
-                tracker.fail_read(read, failure)
-            elif self.aside is not None:
-                tracker.fail_aside(self.aside, failure)
-        elif unit is not None:
-            tracker.end(unit, told)
-        elif read is not None:
-            tracker.end_read(read)
-        elif self.taken:
-            tracker.mention(told)
-
-    def _end_of_task(self) -> dict[str, Any] | None:
-        """Return what is told of the end of its task.
-
-        Once, whatever is tracked afterwards and however often the same attempt comes.
-        """
-        task, end = self.task, self.task_end
-        if task is None or end is None:
-            return None
-        self.task = None
-        if not self.runtime.ended_tasks.ends(task.task_id, for_good=end.state != "interrupted"):
-            return None
-        if end.result is not None:
-            self.runtime.outbox.make_room(end.result)
-        return {**task.details(), **end.details()}
-
-    # --- what is tracked within ------------------------------------------------------------------
-
-    def open_unit(self) -> Instance:
-        """Count a tracked unit to this request, which becomes work if it was not."""
-        with self.runtime.tracker.lock:
-            self.special = True
-            self.tracked += 1
-            if self.unit is None:
-                details = None if self.task is None else self.task.details()
-                read, self.read = self.read, None
-                tracker = self.runtime.tracker
-                self.unit = (
-                    tracker.begin(details) if read is None else tracker.promote(read, details)
-                )
-            return self.unit
-
-    def take_over(self) -> Instance:
-        """Count a tracked unit, and from here on of this request nothing else."""
-        with self.runtime.tracker.lock:
-            self.taken = True
-            return self.open_unit()
-
-    def close_unit(
-        self,
-        unit: Instance,
-        failure: dict[str, Any] | None,
-        *,
-        cut_off: bool,
-        end: TaskEnd | None = None,
-    ) -> None:
-        """End a tracked unit; the last one of a request that is over closes it.
-
-        One that outlives the request says how its task ended, not the response; one that was cut
-        off has not ended it.
-        """
-        with self.runtime.tracker.lock:
-            self.tracked -= 1
-            if self.failure is None:
-                self.failure = failure
-            if self.tracked or not (self.over or self.taken):
-                return
-            if end is None and self.failure is not None:
-                self.task_end = TaskEnd("failed")
-            elif end is None:
-                self.task_end = None if cut_off else TaskEnd("completed")
-            else:
-                self.task_end = end
-            if self.over:
-                self._close()
-            else:
-                self._pause(known=end is not None)
-
-    def _pause(self, *, known: bool) -> None:
-        """Tell that the work of a request that was taken over is done, though it is still open.
-
-        Its task has ended with that where the unit knew how, or has failed; else it ends with the
-        response, which has its result.
-        """
-        unit, self.unit = self.unit, None
-        failure, self.failure = self.failure, None
-        if unit is None:
-            return
-        told = self._end_of_task() if known or failure is not None else None
-        if failure is None:
-            self.runtime.tracker.end(unit, told)
-        else:
-            self.runtime.tracker.fail(unit, failure, told)

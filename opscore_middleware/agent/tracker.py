@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from opscore_middleware.agent.bell import Bell
 from opscore_middleware.agent.nodes import NODES, Node
-from opscore_middleware.agent.outbox import AT, COALESCED, SEQUENCE, STATE, Instance, Outbox
+from opscore_middleware.agent.outbox import Instance, Outbox
 from opscore_middleware.agent.results import without_result
 from opscore_middleware.core.states import AgentState, Cause
 
@@ -54,6 +54,7 @@ class Tracker:
     """
 
     __slots__ = (
+        "_at",
         "_bell",
         "_clock",
         "_error",
@@ -89,6 +90,7 @@ class Tracker:
         self._read_grace = read_grace
         self._clock = clock
         self._monotonic = monotonic
+        outbox.standing = self._standing
         self.reset()
 
     def reset(self) -> None:
@@ -104,6 +106,7 @@ class Tracker:
         self.instance = Instance(uuid.uuid4().hex, self._clock())
         self._node = NODES[AgentState.UNKNOWN]
         self._sequence = 0
+        self._at = 0.0  # when the state was entered
         self._in_flight = 0
         self._held_until: float | None = None
         self._error: dict[str, Any] | None = None  # the details of the last failure
@@ -132,12 +135,10 @@ class Tracker:
                 self._restate(None)
 
     def _restate(self, details: dict[str, Any] | None) -> None:
-        held = self._held_until
         if self._node.state is AgentState.ERROR:
             # What is told of the state goes in place of what was told before: keep the reason.
             details = {**(self._error or {}), **(details or {})}
         self._enter(self._node, details)
-        self._held_until = held
 
     # --- units of work ---------------------------------------------------------------------------
 
@@ -145,17 +146,17 @@ class Tracker:
 
     def begin(self, details: dict[str, Any] | None = None) -> Instance:
         """Open a unit of work; `details` are told even where the state stays as it is."""
-        self.lock.acquire()
+        lock = self.lock
+        lock.acquire()
         try:
-            self._in_flight += 1
-            node = self._node.began if self._in_flight == 1 else None
-            if node is not None:
+            self._in_flight = in_flight = self._in_flight + 1
+            if in_flight == 1 and (node := self._node.began) is not None:
                 self._enter(node, details)
             elif details is not None:
                 self._restate(details)
             return self.instance
         finally:
-            self.lock.release()
+            lock.release()
 
     def end(self, unit: Instance, details: dict[str, Any] | None = None) -> None:
         """Close a unit that ended well, or whose failure is nobody's fault here.
@@ -171,9 +172,8 @@ class Tracker:
     def ended(self, unit: Instance, details: dict[str, Any] | None = None) -> None:
         """Do what `end` does, for a caller that holds `lock` already."""
         if unit is self.instance:
-            self._in_flight -= 1
-            node = self._node.ended if self._in_flight == 0 else None
-            if node is not None:
+            self._in_flight = in_flight = self._in_flight - 1
+            if not in_flight and (node := self._node.ended) is not None:
                 self._enter(node, details)
             elif details is not None:
                 self._restate(details)
@@ -292,6 +292,7 @@ class Tracker:
             self._up -= 1  # it was not told to stop
             self._leave()
             self._error = details
+            self._held_until = None
             self._on(Cause.STARTUP_FAILED, details)
 
     def lifespan_unsupported(self) -> None:
@@ -336,8 +337,10 @@ class Tracker:
         """Do what is due; return the seconds until something will be, or None."""
         now = self._monotonic()
         with self.lock:
-            if self._held_until is not None and self._held_until <= now:
+            held_until = self._error_held_until()
+            if held_until is not None and held_until <= now:
                 self._on(Cause.HELD)
+                held_until = None
             for read in [r for r in list(self._reads) if r.since + self._read_grace <= now]:
                 if read not in self._reads:
                     continue  # the collector has closed it meanwhile
@@ -348,9 +351,12 @@ class Tracker:
                     self._on(Cause.BEGAN)
             deadlines = [read.since + self._read_grace for read in list(self._reads)]
             self._timing = bool(deadlines)
-            if self._held_until is not None:
-                deadlines.append(self._held_until)
+            if held_until is not None:
+                deadlines.append(held_until)
         return max(0.0, min(deadlines) - now) if deadlines else None
+
+    def _error_held_until(self) -> float | None:
+        return self._held_until if self._node.state is AgentState.ERROR else None
 
     def _on(self, cause: Cause, details: dict[str, Any] | None = None) -> None:
         """Step through the table; the caller holds the lock."""
@@ -360,26 +366,28 @@ class Tracker:
 
     def _enter(self, node: Node, details: dict[str, Any] | None = None) -> None:
         """Enter a state and tell; the caller holds the lock."""
-        at = self._clock()
+        if details is not None or not self._outbox.rushing:
+            self._tell(node, details)
+            return
+        # In a rush whoever takes what is there, which is soon, asks for this as well.
         self._node = node
-        self._held_until = None
-        self._sequence = sequence = self._sequence + 1
+        self._sequence += 1
+        clock = self._clock
+        self._at = clock()
+
+    def _tell(self, node: Node, details: dict[str, Any] | None) -> None:
         outbox = self._outbox
-        newest = outbox.newest
-        if newest is not None and details is None:
-            # A rush: whoever takes this entry, which is soon, takes what is folded in as well.
-            newest[SEQUENCE] = sequence
-            newest[STATE] = node.state
-            newest[AT] = at
-            newest[COALESCED] += 1
-            if outbox.heard is None:
-                return
-        else:
-            outbox.put((self.instance, sequence, node.state, at, details, 0, 0))
+        outbox.close()
+        self._node, self._sequence, self._at = node, self._sequence + 1, self._clock()
+        entry = (self.instance, self._sequence, node.state, self._at, details, 0, 0)
+        outbox.put(entry)
         if outbox.heard is not None:
             heard = None if details is None else without_result(details)
-            outbox.heard.append((self.instance, sequence, node.state, at, heard, 0, 0))
+            outbox.heard.append((*entry[:4], heard, 0, 0))
         bell = self._bell
         bell.marked = True
         if bell.listening:
             bell.ring()
+
+    def _standing(self) -> tuple[int, AgentState, float]:
+        return self._sequence, self._node.state, self._at

@@ -137,13 +137,14 @@ def test_reporting_takes_more_of_what_the_host_leaves() -> None:
 
 
 @pytest.mark.parametrize("busy", [0.0, 0.5, 1.0])
-def test_reporting_takes_its_share_alone_in_a_rush(busy: float) -> None:
-    spent = spent_in(100.0, Budget(share=0.02, spare=0.1, burst=0.02), busy=busy, rush=True)
+def test_reporting_takes_the_share_of_a_rush_alone(busy: float) -> None:
+    budget = Budget(share=0.2, spare=0.1, burst=0.02, rush=0.02)
+    spent = spent_in(100.0, budget, busy=busy, rush=True)
     assert 0.019 < spent < 0.021
 
 
 def test_a_rush_has_no_burst_to_begin_with() -> None:
-    budget = Budget(share=0.01, spare=0.1, burst=0.02)
+    budget = Budget(share=0.01, spare=0.1, burst=0.02, rush=0.01)
     budget.spend(0.001, now=0.0, used=0.0)
     assert budget.spend(0.001, now=60.0, used=0.001, rush=True) == pytest.approx(0.1)
     # And what a quiet time adds up to afterwards is there again.
