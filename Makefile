@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-FRAMEWORKS = gradio
+FRAMEWORKS = gradio langgraph
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench queues conformance frameworks $(FRAMEWORKS:%=frameworks-%) soak format clean
@@ -48,6 +48,7 @@ conformance: $(VENV)/.installed ## Starlette's own tests, with us and without (n
 
 # An environment for each, since they do not go together. `make frameworks-gradio` is for one of them.
 WITH_gradio = 'gradio>=6,<7'
+WITH_langgraph = 'langgraph-api==0.16.*' 'langgraph-runtime-inmem==0.36.*'
 
 frameworks: $(FRAMEWORKS:%=frameworks-%) ## agents on frameworks that want environments of their own (network)
 

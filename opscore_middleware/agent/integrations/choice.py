@@ -12,6 +12,7 @@ from opscore_middleware.agent.integrations.a2a import A2A
 from opscore_middleware.agent.integrations.fasta2a import FastA2A
 from opscore_middleware.agent.integrations.fastmcp import FastMCP
 from opscore_middleware.agent.integrations.gradio import Gradio
+from opscore_middleware.agent.integrations.langgraph import LangGraph
 from opscore_middleware.agent.integrations.mcp import MCP
 from opscore_middleware.agent.integrations.protocol import Integration, WorkUnit
 from opscore_middleware.errors import ConfigurationError
@@ -25,6 +26,7 @@ BUNDLED: Final[tuple[Integration, ...]] = (
     FastA2A(),
     FastMCP(),
     Gradio(),
+    LangGraph(),
     MCP(),
 )
 
