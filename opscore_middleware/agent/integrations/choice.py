@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from opscore_middleware.agent.integrations.a2a import A2A
+from opscore_middleware.agent.integrations.acp import ACP
 from opscore_middleware.agent.integrations.fasta2a import FastA2A
 from opscore_middleware.agent.integrations.fastmcp import FastMCP
 from opscore_middleware.agent.integrations.gradio import Gradio
@@ -23,6 +24,7 @@ logger = logging.getLogger("opscore_middleware")
 
 BUNDLED: Final[tuple[Integration, ...]] = (
     A2A(),
+    ACP(),
     FastA2A(),
     FastMCP(),
     Gradio(),
