@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-FRAMEWORKS = acp gradio langgraph
+FRAMEWORKS = acp agno gradio langgraph
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench queues conformance frameworks $(FRAMEWORKS:%=frameworks-%) soak format clean
@@ -49,6 +49,7 @@ conformance: $(VENV)/.installed ## Starlette's own tests, with us and without (n
 # An environment for each, since they do not go together. `make frameworks-gradio` is for one of them.
 # ACP wants a name of uvicorn's that later versions lack.
 WITH_acp = 'acp-sdk>=1,<2' 'uvicorn<0.36'
+WITH_agno = 'agno>=3,<4' fastapi python-multipart sqlalchemy
 WITH_gradio = 'gradio>=6,<7'
 WITH_langgraph = 'langgraph-api==0.16.*' 'langgraph-runtime-inmem==0.36.*'
 

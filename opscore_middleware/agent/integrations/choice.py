@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from opscore_middleware.agent.integrations.a2a import A2A
 from opscore_middleware.agent.integrations.acp import ACP
+from opscore_middleware.agent.integrations.agno import Agno
 from opscore_middleware.agent.integrations.fasta2a import FastA2A
 from opscore_middleware.agent.integrations.fastmcp import FastMCP
 from opscore_middleware.agent.integrations.gradio import Gradio
@@ -25,6 +26,7 @@ logger = logging.getLogger("opscore_middleware")
 BUNDLED: Final[tuple[Integration, ...]] = (
     A2A(),
     ACP(),
+    Agno(),
     FastA2A(),
     FastMCP(),
     Gradio(),
