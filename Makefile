@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-FRAMEWORKS = acp agno gradio langgraph
+FRAMEWORKS = acp agno chainlit gradio langgraph
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench queues conformance frameworks $(FRAMEWORKS:%=frameworks-%) soak format clean
@@ -50,6 +50,7 @@ conformance: $(VENV)/.installed ## Starlette's own tests, with us and without (n
 # ACP wants a name of uvicorn's that later versions lack.
 WITH_acp = 'acp-sdk>=1,<2' 'uvicorn<0.36'
 WITH_agno = 'agno>=3,<4' fastapi python-multipart sqlalchemy
+WITH_chainlit = 'chainlit>=2,<3'
 WITH_gradio = 'gradio>=6,<7'
 WITH_langgraph = 'langgraph-api==0.16.*' 'langgraph-runtime-inmem==0.36.*'
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from opscore_middleware.agent.integrations.a2a import A2A
 from opscore_middleware.agent.integrations.acp import ACP
 from opscore_middleware.agent.integrations.agno import Agno
+from opscore_middleware.agent.integrations.chainlit import Chainlit
 from opscore_middleware.agent.integrations.fasta2a import FastA2A
 from opscore_middleware.agent.integrations.fastmcp import FastMCP
 from opscore_middleware.agent.integrations.gradio import Gradio
@@ -27,6 +28,7 @@ BUNDLED: Final[tuple[Integration, ...]] = (
     A2A(),
     ACP(),
     Agno(),
+    Chainlit(),
     FastA2A(),
     FastMCP(),
     Gradio(),
