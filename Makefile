@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+FRAMEWORKS = acp agno chainlit gradio langgraph
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench queues conformance soak format clean
+.PHONY: help demo test check bench queues conformance frameworks $(FRAMEWORKS:%=frameworks-%) soak format clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -45,6 +46,25 @@ queues: $(VENV)/.installed ## our engine beside other task queues (network; two 
 conformance: $(VENV)/.installed ## Starlette's own tests, with us and without (network)
 	$(BIN)/python -m tests.conformance
 
+# An environment for each, since they do not go together. `make frameworks-gradio` is for one of them.
+# ACP wants a name of uvicorn's that later versions lack.
+WITH_acp = 'acp-sdk>=1,<2' 'uvicorn<0.36'
+WITH_agno = 'agno>=3,<4' fastapi python-multipart sqlalchemy
+WITH_chainlit = 'chainlit>=2,<3'
+WITH_gradio = 'gradio>=6,<7'
+WITH_langgraph = 'langgraph-api==0.16.*' 'langgraph-runtime-inmem==0.36.*'
+
+frameworks: $(FRAMEWORKS:%=frameworks-%) ## agents on frameworks that want environments of their own (network)
+
+$(FRAMEWORKS:%=$(VENV)-frameworks-%/.installed): $(VENV)-frameworks-%/.installed: pyproject.toml Makefile
+	$(PYTHON) -m venv $(VENV)-frameworks-$*
+	$(VENV)-frameworks-$*/bin/python -m pip install --quiet --disable-pip-version-check \
+		--editable . httpx2 pytest pytest-timeout $(WITH_$*)
+	@touch $@
+
+$(FRAMEWORKS:%=frameworks-%): frameworks-%: $(VENV)-frameworks-%/.installed
+	$(VENV)-frameworks-$*/bin/python -m pytest tests/frameworks/test_$*.py
+
 soak: $(VENV)/.installed ## the long tests
 	$(BIN)/python -m pytest -m soak --timeout 3600
 
@@ -53,5 +73,5 @@ format: $(VENV)/.installed ## put the code in order
 	$(BIN)/ruff format .
 
 clean: ## remove what was made
-	rm -rf $(VENV) $(VENV)-queues .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-queues $(FRAMEWORKS:%=$(VENV)-frameworks-%) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find opscore_middleware tests examples -name __pycache__ -prune -exec rm -rf {} +

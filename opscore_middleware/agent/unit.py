@@ -38,11 +38,13 @@ class Unit:
         exception: BaseException | None,
         failure: Failure | None = None,
         end: TaskEnd | None = None,
+        *,
+        cut_off: bool = False,
     ) -> None:
         """Close it.
 
         `failure` is how it failed by its own word, which goes before an exception, `end` how its
-        task ended, where that does not follow.
+        task ended, where that does not follow, and `cut_off` says that it has not.
         """
         origin = self._origin
         origin.runtime.cancellations.discard(self._running)
@@ -52,7 +54,7 @@ class Unit:
         elif exception is not None and is_failure(exception):
             details = describe_unit(exception, self._name)
         told = None if details is None else origin.runtime.hooks.redacted(details)
-        cut_off = exception is not None and told is None
+        cut_off = told is None and (cut_off or exception is not None)
         origin.close_unit(self._unit, told, cut_off=cut_off, end=end)
 
 

@@ -9,8 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from opscore_middleware.agent.integrations.a2a import A2A
+from opscore_middleware.agent.integrations.acp import ACP
+from opscore_middleware.agent.integrations.agno import Agno
+from opscore_middleware.agent.integrations.chainlit import Chainlit
 from opscore_middleware.agent.integrations.fasta2a import FastA2A
 from opscore_middleware.agent.integrations.fastmcp import FastMCP
+from opscore_middleware.agent.integrations.gradio import Gradio
+from opscore_middleware.agent.integrations.langgraph import LangGraph
 from opscore_middleware.agent.integrations.mcp import MCP
 from opscore_middleware.agent.integrations.protocol import Integration, WorkUnit
 from opscore_middleware.errors import ConfigurationError
@@ -19,7 +24,17 @@ __all__ = ["BUNDLED", "GROUP", "Choice"]
 
 logger = logging.getLogger("opscore_middleware")
 
-BUNDLED: Final[tuple[Integration, ...]] = (A2A(), FastA2A(), FastMCP(), MCP())
+BUNDLED: Final[tuple[Integration, ...]] = (
+    A2A(),
+    ACP(),
+    Agno(),
+    Chainlit(),
+    FastA2A(),
+    FastMCP(),
+    Gradio(),
+    LangGraph(),
+    MCP(),
+)
 
 GROUP: Final = "opscore_middleware.integrations"
 """The entry points by which other packages bring theirs."""

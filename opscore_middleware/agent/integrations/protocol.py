@@ -25,11 +25,19 @@ class WorkUnit:
         self._name = name
         self._unit: Unit | None = None
         self._failure: Failure | None = None
+        self._broken_off = False
 
     def fail(self, failure: Failure | str) -> None:
         """Say how the work has failed, where no exception does; what is said first counts."""
         if self._failure is None:
             self._failure = failure if isinstance(failure, Failure) else Failure("Failure", failure)
+
+    def break_off(self) -> None:
+        """Say that it ends without having come to its end: it was stopped, or goes on in another.
+
+        That ends no task.
+        """
+        self._broken_off = True
 
     def __enter__(self) -> Self:
         origin = find_origin()
@@ -45,7 +53,8 @@ class WorkUnit:
     ) -> Literal[False]:
         unit, self._unit = self._unit, None
         if unit is not None:
-            unit.end(exception, self._failure)
+            passing = None if self._broken_off else exception
+            unit.end(passing, self._failure, cut_off=self._broken_off)
         return False
 
     async def __aenter__(self) -> Self:

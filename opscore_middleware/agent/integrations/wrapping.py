@@ -18,20 +18,22 @@ Around: TypeAlias = Callable[..., Awaitable[Any]]
 _MARK: Final = "__opscore_integration__"
 
 
-def require_version(distribution: str, *majors: int) -> None:
+def require_version(distribution: str, *versions: int | str) -> None:
     """Check that a package is one of the versions that an integration was made for.
+
+    They are given by what they begin with: `1` stands for all of 1.x, `"0.16"` for all of 0.16.x.
 
     Raises:
         ConfigurationError: it is another one.
     """
     found = importlib.metadata.version(distribution)
-    if found.partition(".")[0] not in map(str, majors):
-        known = " and ".join(f"{major}.x" for major in majors)
+    if not any(f"{found}.".startswith(f"{version}.") for version in versions):
+        known = " and ".join(f"{version}.x" for version in versions)
         raise ConfigurationError(f"it is made for {distribution} {known}, and {found} is installed")
 
 
 def wrap_method(owner: Any, name: str, parameters: tuple[str, ...], around: Around) -> None:
-    """Wrap a method of a class, where its parameters begin as they are known to.
+    """Wrap a method of a class, or a function of a module, whose parameters begin as known.
 
     Raises:
         ConfigurationError: they do not.
@@ -40,7 +42,7 @@ def wrap_method(owner: Any, name: str, parameters: tuple[str, ...], around: Arou
     begin = tuple(inspect.signature(method).parameters)[: len(parameters)]
     if begin != parameters:
         raise ConfigurationError(
-            f"{owner.__qualname__}.{name} takes {', '.join(begin)} and not {', '.join(parameters)}"
+            f"{owner.__name__}.{name} takes {', '.join(begin)} and not {', '.join(parameters)}"
         )
     _wrap(owner, name, around)
 
@@ -62,7 +64,9 @@ def wrap_overrides(base: Any, name: str, around: Around) -> None:
 
 
 def _wrap(owner: Any, name: str, around: Around) -> None:
-    method = owner.__dict__.get(name)
+    found = owner.__dict__.get(name)
+    static = isinstance(found, staticmethod)
+    method: Any = found.__func__ if static else found
     if not inspect.iscoroutinefunction(method) or hasattr(method, _MARK):
         return
 
@@ -71,7 +75,7 @@ def _wrap(owner: Any, name: str, around: Around) -> None:
         return await around(method, *args, **kwargs)
 
     setattr(wrapper, _MARK, True)
-    setattr(owner, name, wrapper)
+    setattr(owner, name, staticmethod(wrapper) if static else wrapper)
 
 
 def _subclasses(base: Any) -> set[Any]:

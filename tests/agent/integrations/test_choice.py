@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import sys
+import types
 from typing import Any
 
 import pytest
@@ -186,6 +187,34 @@ async def test_overrides_are_wrapped_whenever_they_are_made() -> None:
     assert await Late().run() == "<late <early>>"
     assert await Same().run() == "base"
     assert Base.derived[-2:] == ("Late", "Same")  # what the framework does itself goes on
+
+
+@pytest.mark.anyio
+async def test_functions_are_wrapped_in_classes_and_in_modules() -> None:
+    async def paint(what: str) -> str:
+        return what
+
+    async def around(method: Any, *args: Any) -> str:
+        return f"<{await method(*args)}>"
+
+    studio = types.ModuleType("studio")
+    studio.paint = paint  # type: ignore[attr-defined]
+    painter = type("Painter", (), {"paint": staticmethod(paint)})
+    for owner in (studio, painter):
+        wrap_method(owner, "paint", ("what",), around)
+        assert await owner.paint("sky") == "<sky>"  # type: ignore[attr-defined]
+    assert await painter().paint("sky") == "<sky>"
+    with pytest.raises(ConfigurationError):
+        wrap_method(studio, "paint", ("where",), around)
+
+
+def test_versions_are_known_by_what_they_begin_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.16.7")
+    for known in ((0,), ("0.16",), ("0.15", "0.16")):
+        require_version("painter", *known)
+    for unknown in ((1,), ("0.1",), ("0.160",)):
+        with pytest.raises(ConfigurationError):
+            require_version("painter", *unknown)
 
 
 def test_a_method_that_is_not_as_it_was_known_is_left_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,8 +11,11 @@ import anyio
 import pytest
 
 from opscore_middleware import Failure, Integration, WorkUnit
+from opscore_middleware.agent.integrations import jobs
+from opscore_middleware.agent.integrations.jobs import Jobs
 from tests.agent.exchange import JSON, Exchange, reported
 from tests.agent.support import ScriptedOpsCore, watched
+from tests.support.waiting import wait_until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -185,6 +189,83 @@ async def test_a_unit_that_was_cut_off_ends_no_task(ops_core: ScriptedOpsCore) -
     await Exchange(BODY, headers=JSON).run(serving(ops_core, framework, work))
     reports = await reported(ops_core, "active", "idle")
     assert reports[1]["details"] == {}
+
+
+async def test_a_unit_that_is_broken_off_ends_no_task_and_the_next_one_does(
+    ops_core: ScriptedOpsCore,
+) -> None:
+    framework = Framework()
+
+    async def work() -> None:
+        with contextlib.suppress(ValueError), framework.unit("first attempt") as unit:
+            unit.break_off()
+            raise ValueError("no ink")
+
+    async def then() -> None:
+        await reported(ops_core, "active", "idle")
+        with framework.unit("second attempt"):
+            pass
+
+    agent = serving(ops_core, framework, work, then=then)
+    await Exchange(BODY, headers=JSON).run(agent)
+    reports = await reported(ops_core, "active", "idle", "active", "idle", "idle")
+    assert [r["details"].get("opscore_task_state") for r in reports] == [
+        *(None, None),
+        *(None, None),
+        "completed",
+    ]
+
+
+async def test_a_job_ends_the_task_of_the_request_that_queued_it(ops_core: ScriptedOpsCore) -> None:
+    framework = Framework()
+    waiting: list[Jobs] = []
+
+    async def work() -> None:
+        waiting.append(Jobs(framework.unit))
+        waiting[0].put("j-1")
+        waiting[0].accepted("j-1")
+
+    agent = serving(ops_core, framework, work)
+    await Exchange(BODY, headers=JSON).run(agent)
+    await reported(ops_core, "active", "idle")
+    with pytest.raises(OSError), waiting[0].unit("j-1", "job", repeated=OSError):
+        raise OSError("no ink yet")
+    await reported(ops_core, "active", "idle", "active", "idle")
+    with waiting[0].unit("j-1", "job", repeated=OSError):
+        pass
+    reports = await reported(ops_core, *(("active", "idle") * 3))
+    assert [r["details"] for r in reports if r["details"]] == [
+        TASK,
+        TASK,
+        TASK,
+        {**TASK, "opscore_task_state": "completed"},
+    ]
+
+
+async def test_of_jobs_that_are_never_done_the_earliest_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch, ops_core: ScriptedOpsCore
+) -> None:
+    monkeypatch.setattr(jobs, "_KEPT", 1)
+    framework = Framework()
+    waiting: list[Jobs] = []
+
+    async def work() -> None:
+        waiting.append(waiting[0] if waiting else Jobs(framework.unit))
+        job = f"j-{len(waiting)}"
+        waiting[0].put(job)
+        waiting[0].accepted(job)
+
+    agent = serving(ops_core, framework, work)
+    for body in (BODY, b'{"opscore_task_id": "t-2.1"}'):
+        await Exchange(body, headers=JSON).run(agent)
+    for job in ("j-1", "j-2"):
+        with waiting[0].unit(job, "job"):
+            pass
+    await wait_until_async(
+        lambda: any("opscore_task_state" in report["details"] for report in ops_core.reports)
+    )
+    ended = [r["details"] for r in ops_core.reports if "opscore_task_state" in r["details"]]
+    assert ended == [{"opscore_task_id": "t-2.1", "opscore_task_state": "completed"}]
 
 
 async def test_switched_off_its_units_do_nothing(ops_core: ScriptedOpsCore) -> None:

@@ -1,0 +1,1 @@
+"""Agents on frameworks that want an environment of their own; `make frameworks` runs them."""
