@@ -58,17 +58,17 @@ async def _measure(address: str, options: argparse.Namespace) -> None:
         print(f"  idle, enqueued until it is known to be begun         {begun:8.2f} ms (p50)")
         beside = await _claims(engine, fleet)
         print(f"  claim beside no other task                           {beside:8.2f} ms (p50)")
+        await _fill(store, engine, options.finished)
+        beside = await _claims(engine, fleet)
+        print(
+            f"  claim beside {options.finished:11,} finished tasks          {beside:8.2f} ms (p50)"
+        )
         for told, drain in (("results posted", _post), ("reports", _report)):
             rate = await _rate(engine, fleet, options.tasks, drain)
             print(f"  claimed to completed, told by {told:14}         {rate:8,.0f} tasks/s")
         beside = await _claims(engine, fleet)
         print(
             f"  claim beside {2 * options.tasks:11,} just completed          {beside:8.2f} ms (p50)"
-        )
-        await _fill(store, engine, options.finished)
-        beside = await _claims(engine, fleet)
-        print(
-            f"  claim beside {options.finished:11,} finished tasks          {beside:8.2f} ms (p50)"
         )
     finally:
         await store.close()
