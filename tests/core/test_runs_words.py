@@ -144,6 +144,23 @@ def test_an_agent_that_has_no_room_says_for_how_long() -> None:
     assert after.ready_at == play.now + 12 * SECOND
 
 
+@pytest.mark.parametrize("seconds", [10**400, 1e308], ids=["an integer", "a float"])
+def test_an_agent_that_has_no_room_for_ages_has_the_task_s_time_come_to_its_end(
+    seconds: float,
+) -> None:
+    play, task = given()
+    after = play.say(
+        task,
+        "idle",
+        sequence=2,
+        opscore_task_state="failed",
+        opscore_task_status=503,
+        opscore_task_retry_after=seconds,
+    )
+    assert after.state == "failed"
+    assert play.error("a")["status"] == 503
+
+
 def test_the_instance_that_speaks_of_an_attempt_has_it() -> None:
     play, task = given(instance_id="i")
     assert play.say(task, "active", instance_id="j", sequence=2).instance_id == "j"

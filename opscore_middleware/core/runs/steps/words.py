@@ -172,7 +172,7 @@ def _error_of(said: dict[str, Any], status: int | None = None) -> dict[str, Any]
 
 def _seconds(value: Any) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(value)
+        return value  # as it is: a float cannot be as large as a number in JSON
     return None
 
 
