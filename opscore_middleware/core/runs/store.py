@@ -145,7 +145,10 @@ class RunStore(Protocol):
         ...
 
     async def on_lost_instances(self, *, mark: Watermark, limit: int) -> Sequence[Task]:
-        """List open tasks whose slot is of an instance that is lost or has finished."""
+        """List open tasks whose slot is of an instance that is lost or has finished.
+
+        So is one whose agent was deregistered: nothing that it says is taken any more.
+        """
         ...
 
     async def endpoint(self, agent_id: str, instance_id: str) -> Endpoint | None:
