@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
-from opscore_middleware.core.clock import SECOND
+from opscore_middleware.core.clock import LATEST, SECOND
 from opscore_middleware.core.runs.steps import settling
+from opscore_middleware.core.runs.views import as_task
 from opscore_middleware.core.sessions import SessionState
 from tests.core.play import NOW, Play, one
 
@@ -96,6 +99,12 @@ def test_nothing_is_given_out_before_the_session_is_to_begin() -> None:
     play.now += 70 * SECOND
     play.finish("a")
     assert play.task("b").ready_at == play.now
+
+
+def test_what_is_put_off_beyond_all_time_begins_at_its_end() -> None:
+    play = Play(one("a", delay="36000d"), run_at=LATEST - SECOND)
+    assert play.task("a").ready_at == LATEST
+    assert as_task(play.task("a")).ready_at == datetime.max.replace(tzinfo=UTC)
 
 
 def test_time_to_be_over_begins_when_a_task_may_begin() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Final
 
-from opscore_middleware.core.clock import to_micros
+from opscore_middleware.core.clock import LATEST, to_micros
 from opscore_middleware.core.runs.plans import Node
 from opscore_middleware.core.runs.steps.draft import LIVE, Draft
 from opscore_middleware.core.runs.steps.filling import (
@@ -146,7 +146,9 @@ def _begin(draft: Draft, node: Node, row: Task) -> Task:
 def _when(draft: Draft, node: Node) -> int:
     task = node.definition
     at = draft.starts_at + (task.delay or 0)
-    return at if task.run_at is None else max(at, to_micros(task.run_at))
+    if task.run_at is not None:
+        at = max(at, to_micros(task.run_at))
+    return min(at, LATEST)
 
 
 def _spread(draft: Draft, node: Node, row: Task, found: list[Any], context: dict[str, Any]) -> Task:
