@@ -284,6 +284,23 @@ def test_a_fallback_that_is_skipped_leaves_the_failure_as_it_is() -> None:
     assert play.error()["node"] == "a"
 
 
+def test_a_session_goes_on_where_it_may_though_the_fallback_fails_too() -> None:
+    play = Play(
+        one("a", retry=ONCE, fallbackTaskId="b", onFailure="continue"),
+        one("b", retry=ONCE, fallbackTaskId="c"),
+        one("c", retry=ONCE),
+        one("after", dependsOn=["a"], parameters={"got": "{{ tasks.a.result || 'nothing' }}"}),
+    )
+    play.fail("a")
+    play.fail("b")
+    assert play.state("after") == "waiting"
+    play.fail("c")
+    assert play.parameters("after") == {"got": "nothing"}
+    play.finish("after", 1)
+    assert play.run.state is SessionState.COMPLETED
+    assert play.result() == {"a": None, "b": None, "c": None, "after": 1}
+
+
 def test_one_fallback_stands_in_for_several_once_all_have_ended() -> None:
     play = Play(
         one("a", retry=ONCE, fallbackTaskId="f"), one("b", retry=ONCE, fallbackTaskId="f"), one("f")

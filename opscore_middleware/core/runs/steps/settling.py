@@ -75,7 +75,8 @@ def settle(draft: Draft, names: Iterable[str]) -> None:
 def standing(draft: Draft, name: str) -> Standing:
     """Tell what a node means for those that wait for it.
 
-    Where it failed, what stands is its fallback's; a fallback that was skipped changes nothing.
+    Where it failed, what stands is its fallback's; a fallback that was skipped changes nothing, nor
+    does one that failed where the session goes on without the node.
     """
     row = draft.row(name)
     if row.state in (TaskState.COMPLETED, TaskState.SKIPPED):
@@ -88,7 +89,8 @@ def standing(draft: Draft, name: str) -> Standing:
         return alone
     if draft.row(node.fallback).state is TaskState.SKIPPED:
         return alone
-    return standing(draft, node.fallback)
+    behind = standing(draft, node.fallback)
+    return alone if behind is Standing.FATAL else behind
 
 
 def made_ready(draft: Draft, task: Task, *, at: int, **values: Any) -> Task:
