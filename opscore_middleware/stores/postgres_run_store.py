@@ -198,6 +198,10 @@ class PostgresRunStore(ABC):
         async with self._runs().connections.connection() as connection:
             return await postgres_words.words(connection, after=after, limit=limit)
 
+    async def has_named(self, agent_id: str) -> bool:
+        async with self._runs().connections.connection() as connection:
+            return await postgres_words.has_named(connection, agent_id=agent_id)
+
     async def open_tasks(self, agent_ids: Sequence[str]) -> Sequence[Task]:
         async with self._runs().connections.connection() as connection:
             return await postgres_tasks.open_tasks(connection, agent_ids=agent_ids)

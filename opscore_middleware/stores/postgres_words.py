@@ -7,8 +7,9 @@ from typing import Final
 from opscore_middleware.core.runs.records import Stopped, Word
 from opscore_middleware.stores.postgres_connections import Connection
 from opscore_middleware.stores.postgres_tasks import IS_OPEN
+from opscore_middleware.stores.rows import NO_INSTANCE
 
-__all__ = ["heard", "hearing", "stopped", "words"]
+__all__ = ["has_named", "heard", "hearing", "stopped", "words"]
 
 
 async def hearing(connection: Connection, *, holder: str, lease: int, now: int) -> int | None:
@@ -28,6 +29,11 @@ async def words(connection: Connection, *, after: int, limit: int) -> tuple[list
     last: int = rows[0]["last"]
     found = [Word(*row[1:]) for row in rows if row["event_id"] is not None]
     return found, found[-1].event_id if len(found) == limit else last
+
+
+async def has_named(connection: Connection, *, agent_id: str) -> bool:
+    """Keep `core.runs.store.RunStore.has_named`'s promise."""
+    return bool(await connection.fetchval(_HAS_NAMED, agent_id))
 
 
 async def stopped(connection: Connection, *, since: int) -> list[Stopped]:
@@ -67,6 +73,12 @@ _WORDS: Final = f"""
     SELECT ends.last, said.* FROM ends LEFT JOIN said ON true ORDER BY said.event_id
     """  # noqa: S608 - made of constants
 
+_HAS_NAMED: Final = f"""
+    SELECT EXISTS (SELECT FROM opscore.instances AS i
+                   WHERE i.agent_key = a.agent_key AND i.instance_id <> '{NO_INSTANCE}')
+        OR EXISTS (SELECT FROM opscore.events AS e
+                   WHERE e.agent_key = a.agent_key AND strpos(e.details, 'opscore_task_id') > 0)
+    FROM opscore.agents AS a WHERE a.agent_id = $1"""  # noqa: S608 - made of constants
 _STOPPED: Final = """
     SELECT agent_id, instance_id, stopped FROM opscore.slots
     WHERE stopped IS NOT NULL AND stopped_at >= $1 ORDER BY stopped_at, stopped"""

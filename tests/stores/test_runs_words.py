@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from opscore_middleware.core.clock import SECOND
+from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.runs.records import Word
 from tests.stores.run_support import Everything, advanced, claimed, ends, given, idle, task
-from tests.stores.support import NOW, said
+from tests.stores.support import NOW, add, said
 
 pytestmark = pytest.mark.asyncio
 
@@ -77,3 +79,17 @@ async def test_one_hears_at_a_time(running: Everything) -> None:
     await running.heard(holder="two", event_id=8)
     assert await takes("two", 3 * LEASE + 1) == 8
     assert await takes("one", 3 * LEASE + 2) is None
+
+
+async def test_whoever_ever_named_its_work_or_had_an_instance_is_known_for_it(
+    running: Everything,
+) -> None:
+    for agent_id in ("silent", "names", "forgotten"):
+        await add(running, agent_id=agent_id)
+    reports = [said("idle", agent_id=a, at=1, instance_id=None) for a in ("silent", "names")]
+    named = said("active", agent_id="names", instance_id=None, details='{"opscore_task_id":"t.1"}')
+    await running.apply_reports([named, *reports, said("finished", agent_id="forgotten")])
+    later = NOW + 90_000 * SECOND
+    await running.forget_instances(mark=Watermark(NOW, later), before=later, now=later)
+    agents = ("silent", "names", "forgotten", "nobody")
+    assert [await running.has_named(one) for one in agents] == [False, True, True, False]

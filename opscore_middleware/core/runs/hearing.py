@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final
 
 from opscore_middleware.core.clock import SECOND
-from opscore_middleware.core.models import Order
 from opscore_middleware.core.runs.advancing import Stepper, raise_first
 from opscore_middleware.core.runs.kept import Kept
 from opscore_middleware.core.runs.records import Advance, Run, Word
@@ -19,7 +18,6 @@ __all__ = ["Heard", "Hearing"]
 
 _LEASE: Final = 10 * SECOND
 _AT_ONCE: Final = 2000
-_LOOKED_BACK: Final = 200
 _KEPT: Final = 100_000
 
 
@@ -115,15 +113,8 @@ class Hearing:
         """Tell whether an agent has ever had an instance, or named what it works on."""
         known = self._names.get(agent_id)
         if known is None:
-            record = await self._store.get_agent(agent_id)
-            known = record is not None and any(i.instance_id for i in record.instances)
-            known = known or await self._has_named(agent_id)
-            self._names[agent_id] = known
+            self._names[agent_id] = known = await self._store.has_named(agent_id)
         return known
-
-    async def _has_named(self, agent_id: str) -> bool:
-        past = await self._store.history(agent_id, order=Order.DESC, after=None, limit=_LOOKED_BACK)
-        return any("opscore_task_id" in (one.details or ()) for one in past)
 
     async def _remember_routes(
         self, steps: Sequence[Advance], results: Sequence[Run | Exception | None]

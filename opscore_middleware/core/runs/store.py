@@ -184,6 +184,12 @@ class RunStore(Protocol):
         """
         ...
 
+    async def has_named(self, agent_id: str) -> bool:
+        """Tell whether an agent ever had an instance, or named an attempt in what is kept of its
+        reports.
+        """
+        ...
+
     async def open_tasks(self, agent_ids: Sequence[str]) -> Sequence[Task]:
         """List the open tasks that these agents have."""
         ...
