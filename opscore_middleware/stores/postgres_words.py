@@ -23,9 +23,11 @@ async def heard(connection: Connection, *, holder: str, event_id: int) -> None:
     await connection.execute(_HEARD, holder, event_id)
 
 
-async def words(connection: Connection, *, after: int, limit: int) -> tuple[list[Word], int]:
+async def words(
+    connection: Connection, *, after: int, limit: int, since: int
+) -> tuple[list[Word], int]:
     """Keep `core.runs.store.RunStore.words`'s promise."""
-    rows = await connection.fetch(_WORDS, after, limit)
+    rows = await connection.fetch(_WORDS, after, limit, since)
     last: int = rows[0]["last"]
     found = [Word(*row[1:]) for row in rows if row["event_id"] is not None]
     return found, found[-1].event_id if len(found) == limit else last
@@ -67,7 +69,10 @@ _WORDS: Final = f"""
         JOIN opscore.agents AS a ON a.agent_key = e.agent_key
         JOIN opscore.instances AS i ON i.instance_key = e.instance_key
         WHERE e.event_id > $1
-          AND EXISTS (SELECT FROM opscore.tasks AS t WHERE {IS_OPEN} AND t.agent_id = a.agent_id)
+          AND (EXISTS (SELECT FROM opscore.tasks AS t WHERE {IS_OPEN} AND t.agent_id = a.agent_id)
+               OR a.agent_id = ANY(ARRAY(
+                   SELECT s.agent_id FROM opscore.slots AS s
+                   WHERE s.stopped IS NOT NULL AND s.stopped_at >= $3)))
         ORDER BY e.event_id LIMIT $2
     )
     SELECT ends.last, said.* FROM ends LEFT JOIN said ON true ORDER BY said.event_id

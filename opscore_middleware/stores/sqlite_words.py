@@ -30,10 +30,12 @@ def end_turn(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE hearing SET until = 0")
 
 
-def words(connection: sqlite3.Connection, *, after: int, limit: int) -> tuple[list[Word], int]:
+def words(
+    connection: sqlite3.Connection, *, after: int, limit: int, since: int
+) -> tuple[list[Word], int]:
     """Keep `core.runs.store.RunStore.words`'s promise, on one moment's view of the data."""
     last = last_event_id(connection)
-    found = [Word(*row) for row in connection.execute(_WORDS, (after, limit)).fetchall()]
+    found = [Word(*row) for row in connection.execute(_WORDS, (after, limit, since)).fetchall()]
     return found, found[-1].event_id if len(found) == limit else max(last, after)
 
 
@@ -59,10 +61,13 @@ _WORDS: Final = f"""
     FROM events AS e
     CROSS JOIN instances AS i ON i.instance_key = e.instance_key
     CROSS JOIN agents AS a ON a.agent_key = e.agent_key
-    WHERE e.event_id > ? AND +e.agent_key IN (
+    WHERE e.event_id > ?1 AND +e.agent_key IN (
         SELECT at_work.agent_key FROM {OPEN_TASKS} JOIN agents AS at_work USING (agent_id)
-        WHERE {IS_OPEN})
-    ORDER BY e.event_id LIMIT ?"""  # noqa: S608 - made of constants
+        WHERE {IS_OPEN}
+        UNION ALL
+        SELECT told.agent_key FROM slots JOIN agents AS told USING (agent_id)
+        WHERE slots.stopped_at >= ?3)
+    ORDER BY e.event_id LIMIT ?2"""  # noqa: S608 - made of constants
 _HAS_NAMED: Final = f"""
     SELECT EXISTS (SELECT 1 FROM instances AS i
                    WHERE i.agent_key = a.agent_key AND i.instance_id <> '{NO_INSTANCE}')

@@ -14,7 +14,11 @@ from opscore_middleware.core.runs.records import Advance, Run, Word
 from opscore_middleware.core.runs.steps.words import Said, heard, inferred, said_of
 from opscore_middleware.core.runs.tasks import Route, Task, TaskState
 
-__all__ = ["Heard", "Hearing"]
+__all__ = ["TOLD_TO_STOP", "Heard", "Hearing"]
+
+TOLD_TO_STOP: Final = 600 * SECOND
+"""How long an agent is told to stop an attempt that was taken from it, and heard if it has done
+it all the same. Microseconds."""
 
 _LEASE: Final = 10 * SECOND
 _AT_ONCE: Final = 2000
@@ -50,10 +54,13 @@ class Hearing:
 
     async def hear(self, holder: str) -> Heard:
         """Hear what has been said since the last time, if it is this holder's turn."""
-        after = await self._store.hearing(holder=holder, lease=_LEASE, now=self._stepper.clock())
+        now = self._stepper.clock()
+        after = await self._store.hearing(holder=holder, lease=_LEASE, now=now)
         if after is None:
             return Heard(0, more=False)
-        words, up_to = await self._store.words(after=after, limit=_AT_ONCE)
+        words, up_to = await self._store.words(
+            after=after, limit=_AT_ONCE, since=now - TOLD_TO_STOP
+        )
         results = await self._take(words)
         if up_to > after:
             await self._store.heard(holder=holder, event_id=up_to)

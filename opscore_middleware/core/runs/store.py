@@ -176,8 +176,9 @@ class RunStore(Protocol):
         """Note up to which event everything has been heard; nothing if the turn was lost."""
         ...
 
-    async def words(self, *, after: int, limit: int) -> tuple[Sequence[Word], int]:
-        """List events above `after`, by id, of agents that have an open attempt.
+    async def words(self, *, after: int, limit: int, since: int) -> tuple[Sequence[Word], int]:
+        """List events above `after`, by id, of agents that have an open attempt, or one that is
+        `stopped` since then.
 
         Returns them and the id up to which all events have been looked at: the last one's where
         there are `limit`, else the last that there was.
