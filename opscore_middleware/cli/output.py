@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ __all__ = [
     "print_table",
     "state_text",
     "table_of",
+    "visible",
 ]
 
 M = TypeVar("M", bound=BaseModel)
@@ -58,6 +60,7 @@ _PIPE_WIDTH: Final = 1000
 # Columns that name something else than their row is about: cut short where there is no room.
 _CUT: Final = frozenset({"AGENT", "BY", "SESSION"})
 _SHORT: Final = 12
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STEPS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -83,6 +86,11 @@ def moment(at: datetime | None) -> str:
 def details(value: Any) -> str:
     """Return JSON on one line, and nothing for none."""
     return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def visible(text: str) -> str:
+    """Return what an agent wrote, with all that would steer a terminal spelled out."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def print_json(value: BaseModel | Iterable[BaseModel]) -> None:
@@ -155,7 +163,7 @@ def print_pairs(pairs: Iterable[tuple[str, str | Text]]) -> None:
 
 
 def _plain(cell: str | Text) -> Text:
-    return cell if isinstance(cell, Text) else Text(cell)
+    return cell if isinstance(cell, Text) else Text(visible(cell))
 
 
 def console() -> Console:

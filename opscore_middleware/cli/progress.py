@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from opscore_middleware.cli.output import ago, state_text, table_of
+from opscore_middleware.cli.output import ago, state_text, table_of, visible
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.runs.tasks import ENDED
 from opscore_middleware.core.runs.views import SessionView, TaskQuery, TaskView
@@ -152,4 +152,5 @@ def _message(error: Mapping[str, Any]) -> str:
     """Return what a session failed for, and what was behind that."""
     cause = error.get("cause")
     behind = cause.get("message") if isinstance(cause, Mapping) else None
-    return " ".join(str(part) for part in (error.get("message"), behind) if part) or str(error)
+    parts = [str(part) for part in (error.get("message"), behind) if part]
+    return visible(" ".join(parts) or str(error))

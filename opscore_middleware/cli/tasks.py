@@ -22,6 +22,7 @@ from opscore_middleware.cli.output import (
     print_list,
     print_pairs,
     state_text,
+    visible,
 )
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.runs.views import TaskQuery, TaskView
@@ -120,7 +121,7 @@ def why(
     if as_json:
         print_json(reason)
     else:
-        typer.echo(reason.why)
+        typer.echo(visible(reason.why))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-__all__ = ["SECOND", "Clock", "from_micros", "system_clock", "to_micros"]
+__all__ = ["LATEST", "SECOND", "Clock", "from_micros", "system_clock", "to_micros"]
 
 SECOND: Final = 1_000_000
 """One second in microseconds."""
@@ -32,3 +32,7 @@ def to_micros(moment: datetime) -> int:
 def from_micros(micros: int) -> datetime:
     """Convert back to an aware UTC time, exactly."""
     return _EPOCH + timedelta(microseconds=micros)
+
+
+LATEST: Final = to_micros(datetime.max.replace(tzinfo=UTC))
+"""The last moment that `from_micros` can tell, at the end of the year 9999."""

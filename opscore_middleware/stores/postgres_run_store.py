@@ -194,9 +194,15 @@ class PostgresRunStore(ABC):
         async with self._runs().connections.connection() as connection:
             await postgres_words.heard(connection, holder=holder, event_id=event_id)
 
-    async def words(self, *, after: int, limit: int) -> tuple[Sequence[Word], int]:
+    async def words(self, *, after: int, limit: int, since: int) -> tuple[Sequence[Word], int]:
         async with self._runs().connections.connection() as connection:
-            return await postgres_words.words(connection, after=after, limit=limit)
+            return await postgres_words.words(
+                connection, after=after, limit=limit, since=self._clock(since)
+            )
+
+    async def has_named(self, agent_id: str) -> bool:
+        async with self._runs().connections.connection() as connection:
+            return await postgres_words.has_named(connection, agent_id=agent_id)
 
     async def open_tasks(self, agent_ids: Sequence[str]) -> Sequence[Task]:
         async with self._runs().connections.connection() as connection:

@@ -273,7 +273,8 @@ _DUE: Final = f"""
 _ON_LOST: Final = f"""
     {TASK} JOIN opscore.agents AS a ON a.agent_id = t.agent_id
     JOIN opscore.instances AS i ON i.agent_key = a.agent_key AND i.instance_id = t.instance_id
-    WHERE {IS_OPEN} AND (i.state = '{AgentState.FINISHED}' OR {lost(POSTGRES, 1, 2)})
+    WHERE {IS_OPEN} AND (i.state = '{AgentState.FINISHED}' OR a.deregistered_at IS NOT NULL
+                         OR {lost(POSTGRES, 1, 2)})
     ORDER BY t.task_key LIMIT $3"""
 _NEXT_READY: Final = f"""
     SELECT t.ready_at

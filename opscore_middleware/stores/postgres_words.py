@@ -7,8 +7,9 @@ from typing import Final
 from opscore_middleware.core.runs.records import Stopped, Word
 from opscore_middleware.stores.postgres_connections import Connection
 from opscore_middleware.stores.postgres_tasks import IS_OPEN
+from opscore_middleware.stores.rows import NO_INSTANCE
 
-__all__ = ["heard", "hearing", "stopped", "words"]
+__all__ = ["has_named", "heard", "hearing", "stopped", "words"]
 
 
 async def hearing(connection: Connection, *, holder: str, lease: int, now: int) -> int | None:
@@ -22,12 +23,19 @@ async def heard(connection: Connection, *, holder: str, event_id: int) -> None:
     await connection.execute(_HEARD, holder, event_id)
 
 
-async def words(connection: Connection, *, after: int, limit: int) -> tuple[list[Word], int]:
+async def words(
+    connection: Connection, *, after: int, limit: int, since: int
+) -> tuple[list[Word], int]:
     """Keep `core.runs.store.RunStore.words`'s promise."""
-    rows = await connection.fetch(_WORDS, after, limit)
+    rows = await connection.fetch(_WORDS, after, limit, since)
     last: int = rows[0]["last"]
     found = [Word(*row[1:]) for row in rows if row["event_id"] is not None]
     return found, found[-1].event_id if len(found) == limit else last
+
+
+async def has_named(connection: Connection, *, agent_id: str) -> bool:
+    """Keep `core.runs.store.RunStore.has_named`'s promise."""
+    return bool(await connection.fetchval(_HAS_NAMED, agent_id))
 
 
 async def stopped(connection: Connection, *, since: int) -> list[Stopped]:
@@ -61,12 +69,21 @@ _WORDS: Final = f"""
         JOIN opscore.agents AS a ON a.agent_key = e.agent_key
         JOIN opscore.instances AS i ON i.instance_key = e.instance_key
         WHERE e.event_id > $1
-          AND EXISTS (SELECT FROM opscore.tasks AS t WHERE {IS_OPEN} AND t.agent_id = a.agent_id)
+          AND (EXISTS (SELECT FROM opscore.tasks AS t WHERE {IS_OPEN} AND t.agent_id = a.agent_id)
+               OR a.agent_id = ANY(ARRAY(
+                   SELECT s.agent_id FROM opscore.slots AS s
+                   WHERE s.stopped IS NOT NULL AND s.stopped_at >= $3)))
         ORDER BY e.event_id LIMIT $2
     )
     SELECT ends.last, said.* FROM ends LEFT JOIN said ON true ORDER BY said.event_id
     """  # noqa: S608 - made of constants
 
+_HAS_NAMED: Final = f"""
+    SELECT EXISTS (SELECT FROM opscore.instances AS i
+                   WHERE i.agent_key = a.agent_key AND i.instance_id <> '{NO_INSTANCE}')
+        OR EXISTS (SELECT FROM opscore.events AS e
+                   WHERE e.agent_key = a.agent_key AND strpos(e.details, 'opscore_task_id') > 0)
+    FROM opscore.agents AS a WHERE a.agent_id = $1"""  # noqa: S608 - made of constants
 _STOPPED: Final = """
     SELECT agent_id, instance_id, stopped FROM opscore.slots
     WHERE stopped IS NOT NULL AND stopped_at >= $1 ORDER BY stopped_at, stopped"""

@@ -181,8 +181,13 @@ class SqliteRunStore(SqliteDatabase):
             partial(sqlite_words.heard, holder=holder, event_id=event_id), may_be_lost=True
         )
 
-    async def words(self, *, after: int, limit: int) -> tuple[Sequence[Word], int]:
-        return await self._reads().run(partial(sqlite_words.words, after=after, limit=limit))
+    async def words(self, *, after: int, limit: int, since: int) -> tuple[Sequence[Word], int]:
+        return await self._reads().run(
+            partial(sqlite_words.words, after=after, limit=limit, since=since)
+        )
+
+    async def has_named(self, agent_id: str) -> bool:
+        return await self._reads().run(partial(sqlite_words.has_named, agent_id=agent_id))
 
     async def open_tasks(self, agent_ids: Sequence[str]) -> Sequence[Task]:
         return await self._reads().run(partial(sqlite_tasks.open_tasks, agent_ids=agent_ids))

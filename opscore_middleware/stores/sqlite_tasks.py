@@ -229,7 +229,8 @@ _ON_LOST: Final = f"""
     {_OPEN_TASK}
     CROSS JOIN agents AS a ON a.agent_id = t.agent_id
     CROSS JOIN instances AS i ON i.agent_key = a.agent_key AND i.instance_id = t.instance_id
-    WHERE {IS_OPEN} AND (i.state = '{AgentState.FINISHED}' OR {lost(SQLITE, 1, 2)})
+    WHERE {IS_OPEN} AND (i.state = '{AgentState.FINISHED}' OR a.deregistered_at IS NOT NULL
+                         OR {lost(SQLITE, 1, 2)})
     ORDER BY t.task_key LIMIT ?3"""
 _UNFINISHED: Final = f"""
     SELECT t.state, count(*) FROM tasks AS t WHERE {_UNENDED} GROUP BY t.state

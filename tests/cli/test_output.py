@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from opscore_middleware.cli.output import details, table_of
+from opscore_middleware.cli.output import details, table_of, visible
 
 AGENT = "84e2c203-8316-480c-b178-96c6e8eaf776"
 SESSION = "7f2b8f6b-87be-4c61-827b-f9776f33873b"
@@ -41,3 +41,10 @@ def test_nothing_is_cut_where_there_is_room() -> None:
 
 def test_what_is_not_ascii_is_printed_as_it_was_written() -> None:
     assert details({"title": "概要, é"}) == '{"title": "概要, é"}'
+
+
+def test_what_would_steer_the_terminal_is_spelled_out() -> None:
+    steering = "red\x1b[31m, title\x1b]0;x\x07, \x9b2J\r\x7f"
+    (_, line) = printed(("SAYS",), (steering,), 200)
+    assert line == r"red\x1b[31m, title\x1b]0;x\x07, \x9b2J\r\x7f"
+    assert visible("two\n\tlines, é") == "two\n\tlines, é"

@@ -176,7 +176,7 @@ def test_what_failed_is_dead_until_it_is_tried_again(
 
     def do(_name: str, _parameters: Any) -> str:
         if breaking[0]:
-            raise ValueError("out of quota")
+            raise ValueError("out of quota\x1b[2J")
         return "done"
 
     with working_agent(client, "breaker", "break", do=do) as agent_id:
@@ -185,11 +185,11 @@ def test_what_failed_is_dead_until_it_is_tried_again(
         )
         assert done.returncode == 1
         session_id, *told = done.stdout.splitlines()
-        assert told[-2:] == ["session: failed", "Task 'only' failed. out of quota"]
+        assert told[-2:] == ["session: failed", r"Task 'only' failed. out of quota\x1b[2J"]
         assert "only: failed" in told
         (task,) = json.loads(opscore("task", "dead", "--agent", agent_id, "--json").stdout)
         assert "out of quota" in opscore("task", "show", task["taskId"]).stdout
-        assert "out of quota" in opscore("task", "why", task["taskId"]).stdout
+        assert r"out of quota\x1b[2J" in opscore("task", "why", task["taskId"]).stdout
         assert task["taskId"] in opscore("task", "dead", "--capability", "break").stdout
 
         retried = opscore("session", "retry", session_id)

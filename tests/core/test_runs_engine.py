@@ -253,6 +253,8 @@ async def test_an_agent_that_names_its_work_means_something_else_when_it_does_no
     await bench.claim()
     await bench.say("active")
     assert (await bench.task(session_id)).state == "dispatched"
+    for _ in range(300):
+        await bench.say("active")
     bench.engine = bench.engine_anew()
     await bench.say("active")
     assert (await bench.task(session_id)).state == "dispatched", "a restart forgets nothing"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
-from opscore_middleware.core.clock import SECOND
+from opscore_middleware.core.clock import LATEST, SECOND
 from opscore_middleware.core.runs.steps import settling
+from opscore_middleware.core.runs.views import as_task
 from opscore_middleware.core.sessions import SessionState
 from tests.core.play import NOW, Play, one
 
@@ -96,6 +99,12 @@ def test_nothing_is_given_out_before_the_session_is_to_begin() -> None:
     play.now += 70 * SECOND
     play.finish("a")
     assert play.task("b").ready_at == play.now
+
+
+def test_what_is_put_off_beyond_all_time_begins_at_its_end() -> None:
+    play = Play(one("a", delay="36000d"), run_at=LATEST - SECOND)
+    assert play.task("a").ready_at == LATEST
+    assert as_task(play.task("a")).ready_at == datetime.max.replace(tzinfo=UTC)
 
 
 def test_time_to_be_over_begins_when_a_task_may_begin() -> None:
@@ -273,6 +282,23 @@ def test_a_fallback_that_is_skipped_leaves_the_failure_as_it_is() -> None:
     play.fail("a")
     assert play.run.state is SessionState.FAILED
     assert play.error()["node"] == "a"
+
+
+def test_a_session_goes_on_where_it_may_though_the_fallback_fails_too() -> None:
+    play = Play(
+        one("a", retry=ONCE, fallbackTaskId="b", onFailure="continue"),
+        one("b", retry=ONCE, fallbackTaskId="c"),
+        one("c", retry=ONCE),
+        one("after", dependsOn=["a"], parameters={"got": "{{ tasks.a.result || 'nothing' }}"}),
+    )
+    play.fail("a")
+    play.fail("b")
+    assert play.state("after") == "waiting"
+    play.fail("c")
+    assert play.parameters("after") == {"got": "nothing"}
+    play.finish("after", 1)
+    assert play.run.state is SessionState.COMPLETED
+    assert play.result() == {"a": None, "b": None, "c": None, "after": 1}
 
 
 def test_one_fallback_stands_in_for_several_once_all_have_ended() -> None:

@@ -238,6 +238,18 @@ def test_a_failure_that_is_left_decides_in_the_end() -> None:
     assert play.error()["node"] == "a"
 
 
+def test_what_a_session_went_on_without_is_not_tried_again_with_it() -> None:
+    play = Play(
+        one("a", retry=ONCE, fallbackTaskId="b", onFailure="continue"),
+        one("b", retry=ONCE),
+        one("c", dependsOn=["a"], retry=ONCE),
+    )
+    for name in ("a", "b", "c"):
+        play.fail(name)
+    play.step(retry_session)
+    assert play.states() == {"a": "failed", "b": "failed", "c": "ready"}
+
+
 def test_dead_tasks_are_replayed_and_cancelled_sessions_left() -> None:
     play = line()
     play.fail("a")

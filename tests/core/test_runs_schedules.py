@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from opscore_middleware.core.clock import to_micros
 from opscore_middleware.core.runs.schedules import CAUGHT_UP
-from opscore_middleware.core.sessions import SessionQuery
+from opscore_middleware.core.sessions import SessionQuery, SessionStart
 from opscore_middleware.errors import AgentDeregistered
 from tests.core.engine_support import Bench, benched
 from tests.core.play import one
@@ -95,6 +95,17 @@ async def test_a_change_of_the_schedule_is_followed(bench: Bench) -> None:
     bench.clock.move(10 * 60)
     assert (await bench.engine.start_due()).started == 0
     assert await begun(bench) == ["12:05:00"]
+
+
+@pytest.mark.parametrize("year", [2040, 9999])
+async def test_a_session_of_a_time_to_come_holds_up_no_schedule(bench: Bench, year: int) -> None:
+    session_id = f"w@{year}-12-31T23:59:59Z"
+    await bench.core.start_session(SessionStart(agent_id="a", session_id=session_id))
+    await scheduled(bench)
+    await scheduled(bench, id="x")
+    assert (await bench.engine.start_due()).started == 0
+    bench.clock.move(15 * 60)
+    assert (await bench.engine.start_due()).started == 2
 
 
 async def test_a_run_that_cannot_begin_is_told_and_holds_up_no_other(bench: Bench) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from opscore_middleware.core.clock import SECOND
 from opscore_middleware.core.runs.records import Word
+from opscore_middleware.core.runs.steps.timeouts import lost
 from opscore_middleware.core.runs.steps.words import inferred, said_of
 from opscore_middleware.core.runs.tasks import Task
 from tests.core.play import Play, one
@@ -131,6 +132,31 @@ def test_the_status_of_an_answer_decides_what_comes_next(
     assert play.error("a")["status"] == status
 
 
+def given_up() -> tuple[Play, Task]:
+    """A run of one task, taken back from an instance that was lost."""
+    play, task = given(instance_id="i")
+    play.step(lost, task_id=task.task_id, attempt=task.attempt)
+    return play, task
+
+
+def test_the_end_of_an_attempt_that_was_given_up_counts_while_no_other_is_out() -> None:
+    play, task = given_up()
+    assert play.state("a") == "ready"
+    done = {"opscore_task_state": "completed", "opscore_task_result": 1}
+    after = play.say(task, "idle", instance_id="i", sequence=3, **done)
+    assert (after.state, after.result) == ("completed", "1")
+    assert play.run.state == "completed"
+
+
+@pytest.mark.parametrize("state", ["failed", "interrupted", None])
+def test_of_an_attempt_that_was_given_up_nothing_but_its_end_counts(state: str | None) -> None:
+    play, task = given_up()
+    before = play.run
+    play.say(task, "active", instance_id="i", sequence=3, opscore_task_state=state)
+    play.say(task, "idle", agent_id="b", opscore_task_state="completed")
+    assert play.run is before
+
+
 def test_an_agent_that_has_no_room_says_for_how_long() -> None:
     play, task = given()
     after = play.say(
@@ -142,6 +168,23 @@ def test_an_agent_that_has_no_room_says_for_how_long() -> None:
         opscore_task_retry_after=12,
     )
     assert after.ready_at == play.now + 12 * SECOND
+
+
+@pytest.mark.parametrize("seconds", [10**400, 1e308], ids=["an integer", "a float"])
+def test_an_agent_that_has_no_room_for_ages_has_the_task_s_time_come_to_its_end(
+    seconds: float,
+) -> None:
+    play, task = given()
+    after = play.say(
+        task,
+        "idle",
+        sequence=2,
+        opscore_task_state="failed",
+        opscore_task_status=503,
+        opscore_task_retry_after=seconds,
+    )
+    assert after.state == "failed"
+    assert play.error("a")["status"] == 503
 
 
 def test_the_instance_that_speaks_of_an_attempt_has_it() -> None:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import pytest
 import pytest_asyncio
 import uvicorn
-from starlette.types import ASGIApp
 
 from opscore_middleware.agentkit import AsyncAgentKit
-from opscore_middleware.client import AsyncOpsCoreClient
-from opscore_middleware.core.models import Registration
 from opscore_middleware.core.runs.tasks import Route, TaskState
-from opscore_middleware.core.runs.views import TaskQuery, TaskView, WorkflowStart
 from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.server import Settings, create_app
 from opscore_middleware.testing import Quirks, SimulatedAgentKit
 from tests.agentkit.support import NOTIFY, served
+from tests.support.fields import Field
 from tests.support.raw_agents import (
     Habit,
-    RawAgent,
     answers,
     echoes,
     echoes_nothing,
@@ -39,85 +35,6 @@ pytestmark = pytest.mark.asyncio
 KEY: Final = "open-sesame"
 SECRET: Final = "shared-with-agentkit"
 
-Join = Callable[..., Awaitable[RawAgent]]
-
-
-@asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve `app` in this loop, on a free port."""
-    config = uvicorn.Config(app, ws="none", log_config=None, lifespan="off")
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        running = asyncio.ensure_future(server._serve([listener]))
-        try:
-            await wait_until_async(lambda: server.started, message="the agent to listen")
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.force_exit = server.should_exit = True
-            await running
-
-
-class Field:
-    """An Ops-Core, and the agents around it."""
-
-    def __init__(self, url: str, stack: AsyncExitStack) -> None:
-        self.url = url
-        self.client = AsyncOpsCoreClient(url, KEY)
-        self._stack = stack
-
-    async def join(
-        self, habit: Habit, name: str = "worker", *, kit: AsyncAgentKit | None = None
-    ) -> RawAgent:
-        """Have an agent with a habit come in that can do `work`."""
-        agent = RawAgent(self.url, KEY, name, habit)
-        url = await self._stack.enter_async_context(serving(agent))
-        self._stack.push_async_callback(agent.close)
-        if kit is None:
-            await agent.register(url, "work")
-        else:
-            agent.agent_id = await kit.register(
-                Registration(
-                    agent_name=name,
-                    version="1",
-                    capabilities=["work"],
-                    contact_endpoint=f"{url}/task",
-                )
-            )
-            await wait_until_async(lambda: self._knows(agent.agent_id))
-            await agent.report("idle")
-        return agent
-
-    async def start(self, agent: RawAgent, **task: Any) -> str:
-        """Start a workflow of one task, and return its session's id."""
-        definition = {
-            "id": "wf",
-            "name": "One step",
-            "tasks": [{"taskId": "only", "name": "Work", "agentCapability": "work", **task}],
-        }
-        started = await self.client.start_workflow(
-            agent.agent_id, WorkflowStart(workflow_definition=definition)
-        )
-        return started.session_id
-
-    async def task(self, session_id: str) -> TaskView:
-        """Return the session's task."""
-        (task,) = (await self.client.list_tasks(TaskQuery(session_id=session_id))).items
-        return task
-
-    async def until(self, session_id: str, *states: TaskState) -> TaskView:
-        """Wait until the session's task is in one of these states, and return it."""
-
-        async def found() -> TaskView | None:
-            task = await self.task(session_id)
-            return task if task.state in states else None
-
-        task = await wait_until_async(found, message=f"the task to be {states}")
-        assert task is not None
-        return task
-
-    async def _knows(self, agent_id: str) -> bool:
-        return any(a.agent_id == agent_id for a in (await self.client.list_agents()).items)
-
 
 @asynccontextmanager
 async def field(**settings: Any) -> AsyncIterator[Field]:
@@ -131,7 +48,7 @@ async def field(**settings: Any) -> AsyncIterator[Field]:
         try:
             await wait_until_async(lambda: server.started, message="Ops-Core to listen")
             async with AsyncExitStack() as around:
-                made = Field(f"http://127.0.0.1:{listener.getsockname()[1]}", around)
+                made = Field(f"http://127.0.0.1:{listener.getsockname()[1]}", KEY, around)
                 await around.enter_async_context(made.client)
                 yield made
         finally:

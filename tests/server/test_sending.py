@@ -170,6 +170,8 @@ async def test_a_long_answer_is_cut() -> None:
         ("Retry-After: Mon, 21 Sep 2026 14:00:00 GMT", 0.0),
         ("Retry-After: 99999999", 86400.0),
         ("Retry-After: soon", None),
+        ("Retry-After: Mon, 21 Sep 99999999999999999999 14:13:50 GMT", None),
+        ("Retry-After: Mon, 21 Sep 2026 14:13:50 +9999999999999999", None),
         ("X-Nothing: 1", None),
     ],
 )

@@ -264,6 +264,15 @@ def test_tasks_that_failed_for_good_are_listed_and_replayed(
     assert client.get("/v1/opscore/tasks", params={"dead": True}).json()["items"] == []
 
 
+def test_no_dead_task_is_in_another_state_than_failed(client: TestClient) -> None:
+    def dead(state: str) -> Any:
+        return client.get("/v1/opscore/tasks", params={"dead": True, "state": state})
+
+    assert dead("failed").status_code == 200
+    assert dead("ready").status_code == 422
+    assert "none is ready" in dead("ready").json()["detail"][0]["msg"]
+
+
 def test_a_cancelled_task_is_over(client: TestClient, agent_id: str) -> None:
     start(client, agent_id)
     (attempt,) = give_out(client)

@@ -443,7 +443,7 @@ async def test_words_are_heard_by_one_replica_and_taken_over_when_it_goes_away(
             hears, name = (first, "first") if turns[0] is not None else (second, "second")
             start = max(turn for turn in turns if turn is not None)
             await hears.apply_reports([said("active", at=n, sequence=n) for n in (1, 2, 3)])
-            words, position = await hears.words(after=start, limit=100)
+            words, position = await hears.words(after=start, limit=100, since=NOW)
             assert [word.sequence for word in words if word.sequence is not None] == [1, 2, 3]
             await hears.heard(holder=name, event_id=position)
         other = "second" if name == "first" else "first"
@@ -451,7 +451,7 @@ async def test_words_are_heard_by_one_replica_and_taken_over_when_it_goes_away(
         assert await second.hearing(holder=other, lease=lease, now=NOW + lease) == position
         await second.heard(holder=name, event_id=position + 9)
         assert await second.hearing(holder=other, lease=lease, now=NOW + lease) == position
-        assert await second.words(after=position, limit=100) == ([], position)
+        assert await second.words(after=position, limit=100, since=NOW) == ([], position)
 
 
 async def test_what_was_said_before_there_were_tasks_is_not_heard(

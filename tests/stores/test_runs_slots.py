@@ -130,8 +130,8 @@ async def test_what_is_due_comes_the_earliest_first(running: Everything) -> None
     assert await due(9, limit=1) == ["first"]
 
 
-async def test_tasks_of_lost_and_of_finished_instances_are_found(running: Everything) -> None:
-    for agent_id in ("well", "lost", "finished"):
+async def test_tasks_of_instances_that_are_gone_are_found(running: Everything) -> None:
+    for agent_id in ("well", "lost", "finished", "taken out"):
         await idle(running, agent_id)
         beat = StoredHeartbeat(agent_id, "i", NOW, None, 10 * SECOND, None, None)
         await running.heartbeat(beat)
@@ -141,12 +141,14 @@ async def test_tasks_of_lost_and_of_finished_instances_are_found(running: Everyt
     await running.apply_reports(
         [
             said("active", agent_id="well", at=60 * SECOND),
+            said("active", agent_id="taken out", at=60 * SECOND),
             said("finished", agent_id="finished", at=1),
         ]
     )
+    await running.deregister("taken out", now=later)
     mark = Watermark(NOW, later)
     found = {t.task_id for t in await running.on_lost_instances(mark=mark, limit=9)}
-    assert found == {"lost", "finished"}
+    assert found == {"lost", "finished", "taken out"}
     assert len(await running.on_lost_instances(mark=mark, limit=1)) == 1
     await running.forget_instances(mark=mark, before=later, now=later)
     assert "lost" in {t.task_id for t in await running.on_lost_instances(mark=mark, limit=9)}

@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any, Final
 
 from opscore_middleware.core import cursors
-from opscore_middleware.core.clock import SECOND, Clock, from_micros
+from opscore_middleware.core.clock import Clock, from_micros
 from opscore_middleware.core.jitter import between
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.models import Page
 from opscore_middleware.core.refusals import unknown_session
 from opscore_middleware.core.runs.advancing import EngineStore, Stepper
 from opscore_middleware.core.runs.expiring import Expiry
-from opscore_middleware.core.runs.hearing import Heard, Hearing
+from opscore_middleware.core.runs.hearing import TOLD_TO_STOP, Heard, Hearing
 from opscore_middleware.core.runs.kept import Kept
 from opscore_middleware.core.runs.plans import Rules
 from opscore_middleware.core.runs.records import Claim, Creation, Run, Step
@@ -49,8 +49,6 @@ from opscore_middleware.core.workflows.validation import Cron
 
 __all__ = ["Engine"]
 
-_TOLD_TO_STOP: Final = 600 * SECOND
-"""How long an agent is told to stop an attempt that was taken from it."""
 _KEPT: Final = 10_000
 
 
@@ -376,6 +374,6 @@ class Engine:
     async def stopped(self) -> Mapping[tuple[str, str], Sequence[str]]:
         """Return the attempts that agents are to stop, by agent and instance."""
         found: dict[tuple[str, str], list[str]] = {}
-        for one in await self.store.stopped(since=self._clock() - _TOLD_TO_STOP):
+        for one in await self.store.stopped(since=self._clock() - TOLD_TO_STOP):
             found.setdefault((one.agent_id, one.instance_id), []).append(one.attempt_id)
         return found

@@ -8,18 +8,20 @@ from functools import partial
 from typing import Final
 
 from opscore_middleware.core.clock import SECOND
-from opscore_middleware.core.models import Order
 from opscore_middleware.core.runs.advancing import Stepper, raise_first
 from opscore_middleware.core.runs.kept import Kept
 from opscore_middleware.core.runs.records import Advance, Run, Word
 from opscore_middleware.core.runs.steps.words import Said, heard, inferred, said_of
 from opscore_middleware.core.runs.tasks import Route, Task, TaskState
 
-__all__ = ["Heard", "Hearing"]
+__all__ = ["TOLD_TO_STOP", "Heard", "Hearing"]
+
+TOLD_TO_STOP: Final = 600 * SECOND
+"""How long an agent is told to stop an attempt that was taken from it, and heard if it has done
+it all the same. Microseconds."""
 
 _LEASE: Final = 10 * SECOND
 _AT_ONCE: Final = 2000
-_LOOKED_BACK: Final = 200
 _KEPT: Final = 100_000
 
 
@@ -52,10 +54,13 @@ class Hearing:
 
     async def hear(self, holder: str) -> Heard:
         """Hear what has been said since the last time, if it is this holder's turn."""
-        after = await self._store.hearing(holder=holder, lease=_LEASE, now=self._stepper.clock())
+        now = self._stepper.clock()
+        after = await self._store.hearing(holder=holder, lease=_LEASE, now=now)
         if after is None:
             return Heard(0, more=False)
-        words, up_to = await self._store.words(after=after, limit=_AT_ONCE)
+        words, up_to = await self._store.words(
+            after=after, limit=_AT_ONCE, since=now - TOLD_TO_STOP
+        )
         results = await self._take(words)
         if up_to > after:
             await self._store.heard(holder=holder, event_id=up_to)
@@ -115,15 +120,8 @@ class Hearing:
         """Tell whether an agent has ever had an instance, or named what it works on."""
         known = self._names.get(agent_id)
         if known is None:
-            record = await self._store.get_agent(agent_id)
-            known = record is not None and any(i.instance_id for i in record.instances)
-            known = known or await self._has_named(agent_id)
-            self._names[agent_id] = known
+            self._names[agent_id] = known = await self._store.has_named(agent_id)
         return known
-
-    async def _has_named(self, agent_id: str) -> bool:
-        past = await self._store.history(agent_id, order=Order.DESC, after=None, limit=_LOOKED_BACK)
-        return any("opscore_task_id" in (one.details or ()) for one in past)
 
     async def _remember_routes(
         self, steps: Sequence[Advance], results: Sequence[Run | Exception | None]

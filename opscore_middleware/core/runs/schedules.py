@@ -77,7 +77,7 @@ class Schedules:
         if self._cron is None:
             return DueStarts(0, ())
         if not self._fresh_until - _REFRESH <= now < self._fresh_until:
-            await self._look(self._cron)
+            await self._look(self._cron, now)
             self._fresh_until = now + _REFRESH
         started, refused = 0, []
         for workflow_id, schedule in list(self._followed.items()):
@@ -96,7 +96,7 @@ class Schedules:
             )
         return DueStarts(started, tuple(refused))
 
-    async def _look(self, cron: Cron) -> None:
+    async def _look(self, cron: Cron, now: int) -> None:
         found: dict[str, _Schedule] = {}
         after = None
         while True:
@@ -107,7 +107,7 @@ class Schedules:
                     definition = self._rules.plan_of(workflow).definition
                     if definition.schedule is not None:
                         found[workflow.workflow_id] = await self._schedule(
-                            cron, workflow, definition
+                            cron, workflow, definition, now
                         )
             if len(page) < _PAGE:
                 self._followed = found
@@ -115,7 +115,7 @@ class Schedules:
             after = page[-1].workflow_id
 
     async def _schedule(
-        self, cron: Cron, workflow: StoredWorkflow, definition: WorkflowDefinition
+        self, cron: Cron, workflow: StoredWorkflow, definition: WorkflowDefinition, now: int
     ) -> _Schedule:
         known = self._followed.get(workflow.workflow_id)
         if known is not None and known.workflow.version == workflow.version:
@@ -124,7 +124,8 @@ class Schedules:
         latest = await self._store.latest_session(prefix)
         last = None if latest is None else _moment_in(latest.removeprefix(prefix))
         after = workflow.created_at if last is None else max(last, workflow.created_at)
-        return self._from(cron, workflow, definition, after)
+        # A session of a time to come was never begun by its schedule, or the clock was put back.
+        return self._from(cron, workflow, definition, min(after, now))
 
     def _from(
         self, cron: Cron, workflow: StoredWorkflow, definition: WorkflowDefinition, after: int

@@ -145,7 +145,10 @@ class RunStore(Protocol):
         ...
 
     async def on_lost_instances(self, *, mark: Watermark, limit: int) -> Sequence[Task]:
-        """List open tasks whose slot is of an instance that is lost or has finished."""
+        """List open tasks whose slot is of an instance that is lost or has finished.
+
+        So is one whose agent was deregistered: nothing that it says is taken any more.
+        """
         ...
 
     async def endpoint(self, agent_id: str, instance_id: str) -> Endpoint | None:
@@ -173,11 +176,18 @@ class RunStore(Protocol):
         """Note up to which event everything has been heard; nothing if the turn was lost."""
         ...
 
-    async def words(self, *, after: int, limit: int) -> tuple[Sequence[Word], int]:
-        """List events above `after`, by id, of agents that have an open attempt.
+    async def words(self, *, after: int, limit: int, since: int) -> tuple[Sequence[Word], int]:
+        """List events above `after`, by id, of agents that have an open attempt, or one that is
+        `stopped` since then.
 
         Returns them and the id up to which all events have been looked at: the last one's where
         there are `limit`, else the last that there was.
+        """
+        ...
+
+    async def has_named(self, agent_id: str) -> bool:
+        """Tell whether an agent ever had an instance, or named an attempt in what is kept of its
+        reports.
         """
         ...
 

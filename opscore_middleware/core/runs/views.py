@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from opscore_middleware.core.clock import from_micros
 from opscore_middleware.core.models import Name, Query, Utc, Wire
@@ -132,6 +132,12 @@ class TaskQuery(Query):
     dead: bool = False
     limit: int = Field(default=100, ge=1, le=1000)
     cursor: str | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.dead and self.state not in (None, TaskState.FAILED):
+            raise ValueError(f"dead tasks are those that have failed, and none is {self.state}")
+        return self
 
 
 class TaskResult(Written):

@@ -112,7 +112,7 @@ def _seconds(value: str | None, now: int) -> float | None:
         return min(float(value), _LONGEST)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for years and offsets of many digits
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

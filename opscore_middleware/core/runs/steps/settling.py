@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Final
 
-from opscore_middleware.core.clock import to_micros
+from opscore_middleware.core.clock import LATEST, to_micros
 from opscore_middleware.core.runs.plans import Node
 from opscore_middleware.core.runs.steps.draft import LIVE, Draft
 from opscore_middleware.core.runs.steps.filling import (
@@ -75,7 +75,8 @@ def settle(draft: Draft, names: Iterable[str]) -> None:
 def standing(draft: Draft, name: str) -> Standing:
     """Tell what a node means for those that wait for it.
 
-    Where it failed, what stands is its fallback's; a fallback that was skipped changes nothing.
+    Where it failed, what stands is its fallback's; a fallback that was skipped changes nothing, nor
+    does one that failed where the session goes on without the node.
     """
     row = draft.row(name)
     if row.state in (TaskState.COMPLETED, TaskState.SKIPPED):
@@ -88,7 +89,8 @@ def standing(draft: Draft, name: str) -> Standing:
         return alone
     if draft.row(node.fallback).state is TaskState.SKIPPED:
         return alone
-    return standing(draft, node.fallback)
+    behind = standing(draft, node.fallback)
+    return alone if behind is Standing.FATAL else behind
 
 
 def made_ready(draft: Draft, task: Task, *, at: int, **values: Any) -> Task:
@@ -146,7 +148,9 @@ def _begin(draft: Draft, node: Node, row: Task) -> Task:
 def _when(draft: Draft, node: Node) -> int:
     task = node.definition
     at = draft.starts_at + (task.delay or 0)
-    return at if task.run_at is None else max(at, to_micros(task.run_at))
+    if task.run_at is not None:
+        at = max(at, to_micros(task.run_at))
+    return min(at, LATEST)
 
 
 def _spread(draft: Draft, node: Node, row: Task, found: list[Any], context: dict[str, Any]) -> Task:

@@ -111,8 +111,18 @@ def _unmet(draft: Draft) -> set[str]:
         row.node
         for row in draft.rows()
         if row.state is TaskState.CANCELLED
-        or (row.state is TaskState.FAILED and standing(draft, row.node) is Standing.FATAL)
+        or (row.state is TaskState.FAILED and not _passed_over(draft, row.node))
     }
+
+
+def _passed_over(draft: Draft, name: str) -> bool:
+    """Tell whether the session goes on without a node that failed, for itself or as a fallback."""
+    if standing(draft, name) is Standing.WELL:
+        return True
+    ones = draft.node(name).stands_in_for
+    return bool(ones) and all(
+        draft.row(one).state is TaskState.FAILED and _passed_over(draft, one) for one in ones
+    )
 
 
 def _reopen(draft: Draft, names: Collection[str]) -> None:

@@ -65,12 +65,17 @@ def heard(run: Run, *, rules: Rules, word: Word, said: Said, now: int) -> Run:
     Our middleware says how a task ended; of what it says else, all means that it was begun. A raw
     report says it by its state: `idle` after `active` is the end, `idle` without it an
     acknowledgement, from which on the agent has as long as if it had begun; `error` is a failure.
+
+    That it is done counts for the latest attempt even after Ops-Core has given up on it, as long
+    as no other was given out: nobody has to do it again.
     """
-    task = open_attempt(run.tasks, said.task_id, said.attempt)
-    if task is None or task.agent_id != word.agent_id:
-        return run
     told = said.details.get("opscore_task_state")
     has_result = _RESULT in said.details
+    task = open_attempt(run.tasks, said.task_id, said.attempt)
+    if task is None and told == "completed":
+        task = _given_up(run, said)
+    if task is None or task.agent_id != word.agent_id:
+        return run
     is_error = word.state == AgentState.ERROR
     draft = Draft(run, rules, now)
     if told == "failed" or (told != "completed" and is_error and (has_result or _is_raw(word))):
@@ -114,6 +119,14 @@ def inferred(run: Run, *, rules: Rules, word: Word, task_id: str, attempt: int, 
 
 def _is_raw(word: Word) -> bool:
     return word.sequence is None
+
+
+def _given_up(run: Run, said: Said) -> Task | None:
+    """Return the task whose latest attempt this is, where it was taken back to be given anew."""
+    task = run.tasks.get(said.task_id)
+    if task is None or task.attempt != said.attempt or task.state is not TaskState.READY:
+        return None
+    return task if task.stopped else None
 
 
 def _began(draft: Draft, task: Task, word: Word) -> None:
@@ -172,7 +185,7 @@ def _error_of(said: dict[str, Any], status: int | None = None) -> dict[str, Any]
 
 def _seconds(value: Any) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(value)
+        return value  # as it is: a float cannot be as large as a number in JSON
     return None
 
 

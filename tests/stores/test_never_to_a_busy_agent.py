@@ -25,11 +25,11 @@ from opscore_middleware.core.runs.tasks import TaskState, split_attempt_id
 from opscore_middleware.core.runs.views import TaskQuery, WorkflowStart
 from opscore_middleware.core.workflows.validation import parse
 from opscore_middleware.notations.expressions import JmesPath
+from opscore_middleware.server import loops
 from opscore_middleware.server.dispatch.dispatcher import Dispatcher
 from opscore_middleware.server.dispatch.sending import Sender
 from opscore_middleware.server.dispatch.tally import Tally
-from opscore_middleware.server.loops import running, watch
-from opscore_middleware.stores import open_store
+from tests.stores.run_support import Everything
 from tests.support.waiting import wait_until_async
 
 AGENTS: Final = 20
@@ -116,16 +116,15 @@ async def dispatching(opscore: OpsCore, engine: Engine, transport: ToAgents) -> 
     dispatcher = Dispatcher(
         engine, sender, agentkit=False, most=100, tally=Tally(), clock=system_clock
     )
-    async with running({"watch": watch(opscore), **dispatcher.loops()}, asyncio.sleep):
+    every = {"watch": loops.watch(opscore), **dispatcher.loops()}
+    async with loops.running(every, asyncio.sleep):
         yield
         await dispatcher.close()
     await sender.close()
 
 
-async def sent_to_busy_agents(tasks: int) -> int:
+async def sent_to_busy_agents(store: Everything, tasks: int) -> int:
     """Do so many tasks; return how many were given to an agent that was known to be busy."""
-    store = open_store("sqlite:///:memory:")
-    await store.open()
     opscore = OpsCore(store)
     expressions = JmesPath()
     engine = Engine(
@@ -159,7 +158,6 @@ async def sent_to_busy_agents(tasks: int) -> int:
             stranger.cancel()
         await asyncio.gather(*strangers, return_exceptions=True)
     given_out = {task.task_id: task for task in await store.list_tasks(**everything(tasks))}
-    await store.close()
     met = sum(agent.met_a_stranger for agent in agents.values())
     print(f"{len(transport.sent)} attempts, {met} met a stranger's request on arrival")
     wrong = 0
@@ -195,12 +193,14 @@ async def do(tasks: int, engine: Engine) -> None:
 
 
 @pytest.mark.asyncio
-async def test_no_task_is_given_to_an_agent_that_is_known_to_be_busy() -> None:
-    assert await sent_to_busy_agents(200) == 0
+async def test_no_task_is_given_to_an_agent_that_is_known_to_be_busy(running: Everything) -> None:
+    assert await sent_to_busy_agents(running, 200) == 0
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.asyncio
-async def test_of_very_many_tasks_none_is_given_to_an_agent_that_is_known_to_be_busy() -> None:
-    assert await sent_to_busy_agents(2000) == 0
+async def test_of_very_many_tasks_none_is_given_to_an_agent_that_is_known_to_be_busy(
+    running: Everything,
+) -> None:
+    assert await sent_to_busy_agents(running, 2000) == 0
