@@ -34,9 +34,11 @@ WATCHED: Final = "opscore_middleware.watched"
 # Ops-Core's own paths, where it is mounted in the agent's process: not the agent's work.
 OPSCORE: Final = "/v1/opscore/"
 
-# An enum's members cost a look-up each; these are compared in every request.
+# What costs a look-up each, and is asked for in every request.
 WORK: Final = Kind.WORK
 READ: Final = Kind.READ
+set_current: Final = CURRENT.set
+reset_current: Final = CURRENT.reset
 
 
 class OpsCoreMiddleware:
@@ -176,14 +178,15 @@ class OpsCoreMiddleware:
         if scope["type"] != "http":
             await self._serve_other(scope, receive, send)
             return
+        app = self.app
         if WATCHED in scope or OPSCORE in scope["path"]:
-            await self.app(scope, receive, send)
+            await app(scope, receive, send)
             return
         scope[WATCHED] = True
         by_path = self._by_path
         counts = self._by_method.get(scope["method"]) if by_path is None else by_path(scope)
         if counts is None:
-            await self.app(scope, receive, send)
+            await app(scope, receive, send)
             return
 
         request = WatchedRequest()
@@ -191,16 +194,16 @@ class OpsCoreMiddleware:
             request.begins(self._runtime, scope.get("headers"))
         else:
             request.may_come_to_count(self._runtime)
-        token = CURRENT.set(request)
+        token = set_current(request)
         watched_receive, watched_send = request.between(receive, send)
         try:
-            await self.app(scope, watched_receive, watched_send)
+            await app(scope, watched_receive, watched_send)
         except BaseException as exception:
             await request.raised(exception, scope, receive)
             raise
         finally:
             try:
-                CURRENT.reset(token)  # who called us in this task may be another agent's request
+                reset_current(token)  # who called us in this task may be another agent's request
             except ValueError:
                 pass  # abandoned, and closed by the collector wherever it ran
         if not request.returned(scope):
