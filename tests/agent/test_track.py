@@ -597,5 +597,4 @@ async def test_a_redact_that_fails_leaves_nothing_open(
     assert agent._tracker.in_flight == 0
     error = (await reported(ops_core, "active", "error"))[1]["details"]["error"]
     assert error == {"type": "ValueError", "message": "<withheld: redact failed>"}
-    assert "redact failed" in caplog.text
-    caplog.clear()  # a traceback holds on to the agent
+    assert "raised KeyError" in caplog.text
