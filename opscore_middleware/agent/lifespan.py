@@ -6,7 +6,7 @@ import anyio
 import anyio.to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from opscore_middleware.agent.origin import CURRENT, Origin
+from opscore_middleware.agent.origin import CURRENT, Origin, leave
 from opscore_middleware.agent.outcome import describe_startup, is_failure
 from opscore_middleware.agent.runtime import EXIT_PATIENCE, AgentRuntime
 
@@ -32,7 +32,7 @@ class WatchedLifespan:
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it."""
         self._runtime.lifespan_begins()
-        CURRENT.set(Origin(self._runtime))
+        token = CURRENT.set(Origin(self._runtime))
 
         async def watched_receive() -> Message:
             message = await receive()
@@ -51,6 +51,8 @@ class WatchedLifespan:
         except BaseException as exception:
             self._left(cut_off=not is_failure(exception))
             raise
+        finally:
+            leave(token)
         self._left(cut_off=False)
 
     def _left(self, *, cut_off: bool) -> None:
