@@ -168,6 +168,20 @@ def test_what_is_no_chunk_is_left_to_the_server(chunk: Any) -> None:
 def test_chunks_may_be_any_kind_of_bytes() -> None:
     body = json.dumps(FAILED_CALL).encode()
     assert read(JsonScanner(), bytearray(body[:9]), memoryview(body[9:])) == CALL_FAILED
+    event = b"data: " + body + b"\n\n"
+    assert read(EventScanner(), bytearray(event[:9]), memoryview(event[9:])) == CALL_FAILED
+
+
+@pytest.mark.parametrize("scanner", [JsonScanner, EventScanner, LineScanner])
+def test_a_buffer_is_the_apps_again_once_it_is_sent(scanner: Any) -> None:
+    buffer = bytearray(b'{"error": 1')
+    reads = scanner()
+    reads.feed(memoryview(buffer)[:9])
+    reads.feed(buffer)
+    buffer += b"more"  # fails while somebody holds on to it
+    buffer[:] = b"else"
+    if scanner is JsonScanner:
+        assert reads.body() == b'{"error":{"error": 1'
 
 
 def test_a_message_cut_inside_a_character_is_told() -> None:
