@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from http.client import HTTPResponse
+from http.client import HTTPResponse, IncompleteRead
 from typing import Any, Final, cast
 
 import httpx
@@ -128,6 +128,8 @@ class _Connection:
         response = self._answer(method)
         try:
             body = response.read(LONGEST_ANSWER)
+            if response.length and len(body) < LONGEST_ANSWER:
+                raise IncompleteRead(body, response.length)  # read() alone tells of no such end
             goes_on = response.isclosed() and not response.will_close
         finally:
             response.close()

@@ -134,7 +134,7 @@ def test_a_kept_connection_that_the_server_has_closed_costs_nothing(
     link.close()
 
 
-@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-server\r\n", CHUNKED[:-8]])
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-server\r\n", CHUNKED[:-8], WHOLE[:-1]])
 def test_what_is_no_answer_is_none(serve: type[Scripted], answer: bytes) -> None:
     link = Link(serve([answer]).url, KEY)
     with pytest.raises(Unreachable) as failure:
