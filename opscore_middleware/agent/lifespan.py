@@ -86,11 +86,15 @@ class WatchedLifespan:
     async def _flush(self, patience: float = EXIT_PATIENCE / 2) -> None:
         try:
             # A limiter of its own: the app's blocking endpoints may hold every thread of the pool.
-            await anyio.to_thread.run_sync(
-                self._runtime.flush,
-                patience,
-                abandon_on_cancel=True,
-                limiter=anyio.CapacityLimiter(1),
-            )
-        except RuntimeError:
-            self._runtime.flush(patience)  # no thread can be started; this must not end the app
+            # A bound in the loop as well: a child that was forked from it and has closed its copy
+            # leaves one that no thread can wake.
+            with anyio.move_on_after(1.25 * patience):
+                await anyio.to_thread.run_sync(
+                    self._runtime.flush,
+                    patience,
+                    abandon_on_cancel=True,
+                    limiter=anyio.CapacityLimiter(1),
+                )
+        except Exception:
+            # No thread can be started, or no file opened; this must not end the app.
+            self._runtime.flush(patience)
