@@ -32,6 +32,7 @@ class WatchedLifespan:
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it."""
         self._runtime.lifespan_begins()
+        self._instance = self._tracker.instance
         token = CURRENT.set(Origin(self._runtime))
 
         async def watched_receive() -> Message:
@@ -57,8 +58,8 @@ class WatchedLifespan:
 
     def _left(self, *, cut_off: bool) -> None:
         """See to what the app has not said itself before it left."""
-        if self._over:
-            return
+        if self._over or self._tracker.instance is not self._instance:
+            return  # where it unwinds in a forked child, it is the parent's
         if cut_off or self._stopping:
             # Cancelled by a second Ctrl-C, or gone without a last word: the end all the same, and
             # nothing can be awaited here any more.
