@@ -143,10 +143,14 @@ class EventScanner:
     def feed(self, chunk: bytes) -> None:
         """Take a part of the stream as it is sent. Never raises."""
         try:
-            # Nearly every chunk is whole events without a failure. As str it is searched in half
-            # the time that bytes take.
             if chunk.__class__ is not bytes:
                 chunk = _copied(chunk)
+            if len(chunk) > LIMIT:
+                for start in range(0, len(chunk), LIMIT):
+                    self.feed(chunk[start : start + LIMIT])
+                return
+            # Nearly every chunk is whole events without a failure. As str it is searched in half
+            # the time that bytes take.
             if not self._before and not self._detectors and chunk.endswith(self._closed):
                 text = str(chunk, "latin-1").lower()
                 if not (_ONE in text or _TWO in text or _THREE in text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -332,6 +333,18 @@ def test_a_stream_without_end_takes_little_memory(chunk: bytes) -> None:
         for _ in range(10_000):
             scanner.feed(chunk)
             assert held(scanner) < LIMIT * 1.2 + 300
+
+
+@pytest.mark.parametrize("scanner", [EventScanner, LineScanner])
+def test_a_large_chunk_takes_little_memory(scanner: Any) -> None:
+    chunk = b'data: {"error": null}\n\n' * 200_000
+    tracemalloc.start()
+    try:
+        scanner().feed(chunk)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * LIMIT < len(chunk)
 
 
 def test_lines_of_json_are_read_as_they_come() -> None:
