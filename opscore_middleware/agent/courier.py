@@ -88,6 +88,7 @@ class Courier:
         self._hand: deque[Entry] = deque()
         self._not_before = 0.0
         self._beat_at = 0.0
+        self._beaten = False  # a heartbeat was answered, so that Ops-Core has a route for them
         self._failures = 0
         self._most = _MOST
         self._singles_until = 0.0
@@ -275,12 +276,13 @@ class Courier:
             self._beat_at = self._monotonic() + locked_out(self._link, answer, self._notices)
         elif answer.status == 404 and answer.code is not None:
             tracker.restate()  # a fresh database: reporting makes the agent known again
-        elif answer.status in {404, 405}:
+        elif answer.status in {404, 405} and not self._beaten:
             self._beat_at = self._monotonic() + WITHOUT
         try:
             said = call.result(answer.status, answer.body)
         except RemoteError:
             return
+        self._beaten = True
         self._recovered()
         if 0.1 <= said.interval_seconds <= 3600:
             self._interval = said.interval_seconds

@@ -108,7 +108,7 @@ def parse_retry_after(value: str, *, now: float, longest: float) -> float | None
         return min(float(value), longest)
     try:
         seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return min(max(0.0, seconds), longest)
 

@@ -17,6 +17,7 @@ __all__ = [
     "Detector",
     "Failure",
     "Verdict",
+    "bounded",
     "find_event_failure",
     "find_failure",
 ]
@@ -332,7 +333,7 @@ def _look_at_name(event: str, data: object, raw: bytes) -> Failure | None:
                 if holder or not raw:
                     return found
                 words = data if isinstance(data, str) else raw[:4096].decode("utf-8", "replace")
-                return Failure(found.kind, _bounded(words))
+                return Failure(found.kind, bounded(words))
     except Exception:
         return None
     return None
@@ -340,7 +341,7 @@ def _look_at_name(event: str, data: object, raw: bytes) -> Failure | None:
 
 def _failure(sign: Sign, value: object, holder: Object) -> Failure:
     words = next(filter(None, (_words(holder, path) for path in sign.messages)), _UNSAID)
-    return Failure(_bounded(sign.kind.format(value), _KIND_LIMIT), _bounded(words))
+    return Failure(bounded(sign.kind.format(value), _KIND_LIMIT), bounded(words))
 
 
 def _at(value: Any, path: Path) -> Any:
@@ -370,10 +371,10 @@ def _as_failure(verdict: Verdict) -> Failure | None:
         kind, message = verdict
     elif isinstance(verdict, Mapping):
         kind, message = verdict.get("type") or kind, verdict.get("message") or _UNSAID
-    return Failure(_bounded(str(kind), _KIND_LIMIT), _bounded(str(message)))
+    return Failure(bounded(str(kind), _KIND_LIMIT), bounded(str(message)))
 
 
-def _bounded(text: str, limit: int = MESSAGE_LIMIT) -> str:
+def bounded(text: str, limit: int = MESSAGE_LIMIT) -> str:
     """Return a text cut to size, without what JSON or a database cannot hold."""
     text = text[: limit + 1].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -56,8 +56,13 @@ class Hooks(NamedTuple):
         try:
             told = dict(self.redact(details) or {})
             to_json(told)  # what cannot be sent would hold up everything behind it
-        except Exception:
-            logger.warning("redact failed; the message of an error is withheld", exc_info=True)
+        except Exception as exception:
+            # By its class alone: what it says may quote what was not to be told.
+            logger.warning(
+                "redact= function %r raised %s; the message of an error is withheld",
+                getattr(self.redact, "__qualname__", type(self.redact).__qualname__),
+                type(exception).__qualname__,
+            )
             told = {"error": {"type": kind, "message": WITHHELD}}
         if phase is not None:
             left = told.get("error")

@@ -6,7 +6,7 @@ import anyio
 import anyio.to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from opscore_middleware.agent.origin import CURRENT, Origin
+from opscore_middleware.agent.origin import CURRENT, Origin, leave
 from opscore_middleware.agent.outcome import describe_startup, is_failure
 from opscore_middleware.agent.runtime import EXIT_PATIENCE, AgentRuntime
 
@@ -32,7 +32,8 @@ class WatchedLifespan:
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it."""
         self._runtime.lifespan_begins()
-        CURRENT.set(Origin(self._runtime))
+        self._instance = self._tracker.instance
+        token = CURRENT.set(Origin(self._runtime))
 
         async def watched_receive() -> Message:
             message = await receive()
@@ -51,12 +52,14 @@ class WatchedLifespan:
         except BaseException as exception:
             self._left(cut_off=not is_failure(exception))
             raise
+        finally:
+            leave(token)
         self._left(cut_off=False)
 
     def _left(self, *, cut_off: bool) -> None:
         """See to what the app has not said itself before it left."""
-        if self._over:
-            return
+        if self._over or self._tracker.instance is not self._instance:
+            return  # where it unwinds in a forked child, it is the parent's
         if cut_off or self._stopping:
             # Cancelled by a second Ctrl-C, or gone without a last word: the end all the same, and
             # nothing can be awaited here any more.
@@ -84,11 +87,15 @@ class WatchedLifespan:
     async def _flush(self, patience: float = EXIT_PATIENCE / 2) -> None:
         try:
             # A limiter of its own: the app's blocking endpoints may hold every thread of the pool.
-            await anyio.to_thread.run_sync(
-                self._runtime.flush,
-                patience,
-                abandon_on_cancel=True,
-                limiter=anyio.CapacityLimiter(1),
-            )
-        except RuntimeError:
-            self._runtime.flush(patience)  # no thread can be started; this must not end the app
+            # A bound in the loop as well: a child that was forked from it and has closed its copy
+            # leaves one that no thread can wake.
+            with anyio.move_on_after(1.25 * patience):
+                await anyio.to_thread.run_sync(
+                    self._runtime.flush,
+                    patience,
+                    abandon_on_cancel=True,
+                    limiter=anyio.CapacityLimiter(1),
+                )
+        except Exception:
+            # No thread can be started, or no file opened; this must not end the app.
+            self._runtime.flush(patience)

@@ -17,6 +17,7 @@ from opscore_middleware.protocol.call import Call
 __all__ = ["Busy", "Link", "Unreachable"]
 
 _LONGEST: Final = 10.0
+_HIDDEN: Final = b"<the key>"
 
 
 class Unreachable(Exception):
@@ -66,6 +67,7 @@ class Link:
         headers = {"User-Agent": "opscore-middleware", "Accept": "application/json"}
         if api_key is not None:
             headers["Authorization"] = f"Bearer {api_key}"
+        self._secret = (api_key or "").encode()
         self._headers: Mapping[str, str] = headers
         self._way: _Way | None = None
 
@@ -77,11 +79,15 @@ class Link:
         try:
             if self._way is None:
                 self._way = self._open()
-            return self._way.send(call)
+            answer = self._way.send(call)
         except Exception as failure:
             # Any failure: what a transport of the host's raises must not end the reporter.
             self.close()
             raise Unreachable(type(failure).__name__, self.api_url) from None
+        if self._secret and self._secret in answer.body:
+            # Some quote what they were sent, and what they say may be logged.
+            return answer._replace(body=answer.body.replace(self._secret, _HIDDEN))
+        return answer
 
     def ask(self, call: Call[Any]) -> Answer:
         """Send a call that another time may answer. Raises `Busy` too, where now is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Final
 
 from opscore_middleware.agent.correlation import Task
@@ -10,7 +10,7 @@ from opscore_middleware.agent.ended import TaskEnd
 from opscore_middleware.agent.outbox import Instance
 from opscore_middleware.agent.runtime import AgentRuntime
 
-__all__ = ["CURRENT", "Origin"]
+__all__ = ["CURRENT", "Origin", "leave"]
 
 
 class Origin:
@@ -55,3 +55,11 @@ class Origin:
 
 CURRENT: Final[ContextVar[Origin]] = ContextVar("opscore_middleware_origin")
 """The origin of the code that runs. Tasks and threads that copy the context inherit it."""
+
+
+def leave(token: Token[Origin]) -> None:
+    """Give the caller its own back: it may be a request to another agent, served in this task."""
+    try:
+        CURRENT.reset(token)
+    except ValueError:
+        pass  # abandoned, and closed by the collector wherever it ran

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.envelopes import Failure, bounded
 
 __all__ = [
     "describe_exception",
@@ -20,9 +21,6 @@ __all__ = [
     "is_failure",
     "leaves_with_client",
 ]
-
-MESSAGE_LIMIT: Final = 500
-"""The longest message that is reported, in characters."""
 
 STARTUP: Final = "startup"
 """The phase of a failure that kept the agent from starting."""
@@ -70,7 +68,7 @@ def describe_status(status: int, scope: Mapping[str, Any]) -> dict[str, Any]:
 
 def describe_failure(failure: Failure, scope: Mapping[str, Any]) -> dict[str, Any]:
     """Return the details of a failure that a response tells of."""
-    return _details(failure.kind, _bounded(failure.message), scope)
+    return _details(failure.kind, failure.message, scope)
 
 
 def describe_unfinished(scope: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,42 +78,59 @@ def describe_unfinished(scope: Mapping[str, Any]) -> dict[str, Any]:
 
 def describe_unit(exception: BaseException, name: str | None) -> dict[str, Any]:
     """Return the details of a tracked unit that failed."""
-    error = {"type": type(exception).__qualname__, "message": _message(exception)}
-    if name:
-        error["where"] = _bounded(name)
-    return _with_trace({"error": error}, None)
+    return _unit_details(type(exception).__qualname__, _message(exception), name)
 
 
 def describe_unit_failure(failure: Failure, name: str | None) -> dict[str, Any]:
     """Return the details of a tracked unit that says itself how it failed."""
-    error = {"type": failure.kind, "message": _bounded(failure.message)}
-    if name:
-        error["where"] = _bounded(name)
-    return _with_trace({"error": error}, None)
+    return _unit_details(failure.kind, failure.message, name)
 
 
 def describe_startup(message: str) -> dict[str, Any]:
     """Return the details of a failed startup; servers are handed a whole traceback as text.
 
-    Its last line is the exception and its message; the rest is source code. The phase tells
-    Ops-Core that this keeps work away, which a failed request does not.
+    After its last frame come the exception and its message; the rest is source code. The phase
+    tells Ops-Core that this keeps work away, which a failed request does not.
     """
-    lines = [line for line in message.splitlines() if line.strip()]
-    kind, _, text = (lines[-1] if lines else "").partition(": ")
+    cause = _cause([line for line in message.splitlines() if line.strip()])
+    kind, _, text = cause.partition(": ")
     if not text or " " in kind:
-        kind, text = "StartupFailed", lines[-1] if lines else "no reason given"
-    error = {"type": kind.rpartition(".")[2], "message": _bounded(text), "phase": STARTUP}
-    return {"error": error}
+        kind, text = "StartupFailed", cause or "no reason given"
+    return {"error": {**_error(kind.rpartition(".")[2], text), "phase": STARTUP}}
+
+
+def _cause(lines: Sequence[str]) -> str:
+    """Return the line of a traceback that names the exception; the last one where that is none."""
+    if any(_GROUP in line for line in lines):
+        lines = [_MARGIN.sub("", line) for line in lines]
+    frames = [i for i, line in enumerate(lines) if line.startswith('  File "')]
+    said = lines[frames[-1] + 1 :] if frames else ()
+    return next((line for line in said if not line.startswith(" ")), "".join(lines[-1:]))
+
+
+_GROUP: Final = "+ Exception Group Traceback"
+_MARGIN: Final = re.compile("^ *[|+] ")
+
+
+def _error(kind: str, message: str) -> dict[str, Any]:
+    return {"type": bounded(kind), "message": bounded(message)}
+
+
+def _unit_details(kind: str, message: str, name: str | None) -> dict[str, Any]:
+    error = _error(kind, message)
+    if name:
+        error["where"] = bounded(name)
+    return _with_trace({"error": error}, None)
 
 
 def _details(kind: str, message: str, scope: Mapping[str, Any]) -> dict[str, Any]:
-    error: dict[str, Any] = {"type": kind, "message": message}
+    error = _error(kind, message)
     try:
         where = _where(scope)
     except Exception:
         where = None  # the host's own objects; failing here would put our error in place of theirs
     if where:
-        error["where"] = where
+        error["where"] = bounded(where)
     return _with_trace({"error": error}, scope)
 
 
@@ -161,11 +176,6 @@ def _where(scope: Mapping[str, Any]) -> str | None:
 
 def _message(exception: BaseException) -> str:
     try:
-        return _bounded(str(exception))
+        return str(exception)
     except Exception:
         return "<no message: its __str__ fails>"
-
-
-def _bounded(text: str) -> str:
-    text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"

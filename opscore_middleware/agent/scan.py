@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from pydantic_core import from_json
 
@@ -101,28 +101,21 @@ class JsonScanner:
 
     def feed(self, chunk: bytes) -> None:
         """Take a part of the body as it is sent. Never raises."""
-        try:
-            self._size += len(chunk)
-        except TypeError:
-            return  # no chunk that an app may send; the server will see to it
+        if chunk.__class__ is not bytes:
+            chunk = _copied(chunk)
+        self._size += len(chunk)
         if self._size <= LIMIT:
             self._chunks.append(chunk)
         else:
             self._chunks.clear()
 
     def body(self) -> bytes | None:
-        """Return the body as far as it came, None where it was too long. Never raises."""
-        try:
-            return b"".join(self._chunks) if self._size <= LIMIT else None
-        except TypeError:
-            return None
+        """Return the body as far as it came, None where it was too long."""
+        return b"".join(self._chunks) if self._size <= LIMIT else None
 
     def failure(self) -> Failure | None:
         """Return the failure that the body reports, as far as it came. Never raises."""
-        try:
-            body = b"".join(self._chunks)
-        except TypeError:
-            return None
+        body = b"".join(self._chunks)
         if not self._detectors and not _bears_token(body):
             return None
         value = _parsed(body)
@@ -150,6 +143,12 @@ class EventScanner:
     def feed(self, chunk: bytes) -> None:
         """Take a part of the stream as it is sent. Never raises."""
         try:
+            if chunk.__class__ is not bytes:
+                chunk = _copied(chunk)
+            if len(chunk) > LIMIT:
+                for start in range(0, len(chunk), LIMIT):
+                    self.feed(chunk[start : start + LIMIT])
+                return
             # Nearly every chunk is whole events without a failure. As str it is searched in half
             # the time that bytes take.
             if not self._before and not self._detectors and chunk.endswith(self._closed):
@@ -242,6 +241,14 @@ class LineScanner(EventScanner):
         if not self._detectors and not _bears_token(event):
             return None
         return _in_event(None, event, self._detectors)
+
+
+def _copied(chunk: Any) -> bytes:
+    """Return a part that is no bytes as such: a buffer is the app's again once it is sent."""
+    try:
+        return bytes(memoryview(chunk))
+    except (TypeError, ValueError, BufferError):
+        return b""  # no chunk that an app may send; the server will see to it
 
 
 def _in_event(name: str | None, raw: bytes, detectors: Sequence[Detector]) -> Failure | None:

@@ -42,11 +42,15 @@ def track(name: Any = None) -> Any:
     if callable(name):
         return Tracked(None)(name)
     if name is not None and not isinstance(name, str):
-        raise TypeError(
-            f"track() takes a name or a function, not {name!r}. Where it stands above @classmethod "
-            "or @property, put it below."
-        )
+        raise _is_no_function(name)
     return Tracked(name)
+
+
+def _is_no_function(what: object) -> TypeError:
+    return TypeError(
+        f"track() takes a name or a function, not {what!r}. Where it stands above @classmethod, "
+        "@staticmethod or @property, put it below."
+    )
 
 
 class Tracked:
@@ -94,12 +98,17 @@ class Tracked:
         return cast("F", functools.wraps(function)(wrapper))
 
 
-def _kind(function: Callable[..., Any]) -> str:
-    if inspect.iscoroutinefunction(function):
-        return "coroutine"
-    if inspect.isasyncgenfunction(function):
-        return "async generator"
-    return "generator" if inspect.isgeneratorfunction(function) else "function"
+def _kind(function: Any) -> str:
+    if not callable(function) or isinstance(function, staticmethod):
+        raise _is_no_function(function)
+    for called in (function, type(function).__call__):  # an object's way to be called, too
+        if inspect.iscoroutinefunction(called):
+            return "coroutine"
+        if inspect.isasyncgenfunction(called):
+            return "async generator"
+        if inspect.isgeneratorfunction(called):
+            return "generator"
+    return "function"
 
 
 def _around_function(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opscore_middleware.agent.ended import TaskEnd
-from opscore_middleware.agent.origin import CURRENT, Origin
+from opscore_middleware.agent.origin import CURRENT, Origin, leave
 from opscore_middleware.agent.outbox import Instance
 from opscore_middleware.agent.outcome import describe_exception, is_failure
 from opscore_middleware.agent.runtime import AgentRuntime
@@ -36,7 +36,7 @@ class WatchedWebSocket(Origin):
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it."""
-        CURRENT.set(self)
+        token = CURRENT.set(self)
 
         async def watched_receive() -> Message:
             if not self._by_connection:
@@ -66,6 +66,8 @@ class WatchedWebSocket(Origin):
                 self._fail(exception, scope)
             self._end()
             raise
+        finally:
+            leave(token)
         self._end()
 
     def close_unit(

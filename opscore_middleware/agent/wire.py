@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
-from http.client import HTTPResponse
+from http.client import HTTPResponse, IncompleteRead
 from typing import Any, Final, cast
 
 import httpx
@@ -125,11 +125,11 @@ class _Connection:
         self._until = until
         self._socket.settimeout(min(_MOVING, _left(until)))
         self._socket.sendall(request)
-        # It asks for nothing but the file to read from.
-        response = HTTPResponse(cast("socket.socket", self), method=method)
+        response = self._answer(method)
         try:
-            response.begin()
             body = response.read(LONGEST_ANSWER)
+            if response.length and len(body) < LONGEST_ANSWER:
+                raise IncompleteRead(body, response.length)  # read() alone tells of no such end
             goes_on = response.isclosed() and not response.will_close
         finally:
             response.close()
@@ -137,13 +137,30 @@ class _Connection:
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status, headers, body), goes_on
 
+    def _answer(self, method: str) -> HTTPResponse:
+        """Return the answer, past what a server may say before it: early hints, say."""
+        self._incoming = _Kept(_Incoming(self._socket, self._until))
+        while True:
+            # It asks for nothing but the file to read from.
+            response = HTTPResponse(cast("socket.socket", self), method=method)
+            response.begin()
+            if response.status >= 200:
+                return response
+
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return what `HTTPResponse` reads the answer from."""
-        return io.BufferedReader(_Incoming(self._socket, self._until))
+        """Return what `HTTPResponse` reads from."""
+        return self._incoming
 
     def close(self) -> None:
         """Hang up."""
         self._socket.close()
+
+
+class _Kept(io.BufferedReader):
+    """Outlives each response that is read from it, and holds nothing that closing would free."""
+
+    def close(self) -> None:
+        pass
 
 
 class _Incoming(io.RawIOBase):

@@ -63,7 +63,7 @@ class Call(Generic[T]):
             raise refused
         try:
             return self.decode(body)
-        except ValueError:
+        except (ValueError, OverflowError):  # of numbers that are beyond all measure, too
             raise RemoteError(
                 f"{self.method} {self.path} answered {status} with something that is not "
                 f"{self.server}'s; check the address.",

@@ -302,6 +302,41 @@ def test_nothing_but_a_heartbeat_is_sent_while_nothing_happens(
     assert 10 <= len(ops_core.calls) <= 14
 
 
+@pytest.mark.parametrize("status", [404, 405])
+def test_heartbeats_go_on_where_somebody_else_answers_for_a_while(
+    status: int, desk: Open, ops_core: ScriptedOpsCore
+) -> None:
+    """As a proxy does while Ops-Core is rolled out: none for long would make the agent lost."""
+    courier = desk(agent_id="a")
+
+    def beats(seconds: int) -> int:
+        ops_core.calls.clear()
+        for _ in range(seconds):
+            courier.courier.beat()
+            courier.clock.advance(1)
+        return len(ops_core.calls)
+
+    courier.deliver()
+    answers = httpx.Response(200, json={"lastSequence": 2, "intervalSeconds": 10})
+    ops_core.script = lambda call: answers
+    assert beats(20) >= 2
+    ops_core.script = refusing(status)
+    assert beats(60) >= 6
+
+
+def test_a_server_without_a_route_for_heartbeats_is_rarely_asked(
+    desk: Open, ops_core: ScriptedOpsCore
+) -> None:
+    courier = desk(agent_id="a")
+    courier.deliver()
+    ops_core.script = refusing(404)
+    ops_core.calls.clear()
+    for _ in range(599):
+        courier.courier.beat()
+        courier.clock.advance(1)
+    assert len(ops_core.calls) == 1
+
+
 def test_the_reporter_is_never_told_to_come_back_at_once_during_an_outage(
     desk: Open, ops_core: ScriptedOpsCore
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import statistics
 import threading
 import time
@@ -16,6 +18,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from opscore_middleware import AgentState, OpsCoreMiddleware, track
+from tests.agent.desk import ours
 from tests.agent.exchange import JSON, Exchange, doing, reported
 from tests.agent.support import URL, Received, ScriptedOpsCore
 from tests.support.waiting import wait_until, wait_until_async
@@ -88,6 +91,31 @@ def test_the_interval_that_ops_core_asks_for_is_kept() -> None:
     )
     gaps = [b - a for a, b in zip(answering.at[2:], answering.at[3:], strict=False)]
     assert statistics.median(gaps) > 0.05
+
+
+@pytest.mark.parametrize(
+    "interval",
+    [10**400, math.nan, math.inf, -1, "often", None],
+    ids=["beyond measure", "nan", "inf", "negative", "text", "null"],
+)
+def test_an_interval_that_is_none_is_passed_over(
+    interval: Any, log: pytest.LogCaptureFixture
+) -> None:
+    beats: list[Any] = []
+
+    def answer(call: Received) -> httpx.Response | None:
+        if not call.path.endswith("/heartbeat"):
+            return None
+        beats.append(call.body)
+        said = {"lastSequence": call.body["sequence"], "intervalSeconds": interval}
+        return httpx.Response(200, content=json.dumps(said))
+
+    ops_core = ScriptedOpsCore(answer)
+    with serving(ops_core):
+        wait_until(lambda: len(beats) >= 3)
+    assert {beat["intervalSeconds"] for beat in beats} == {0.1}
+    assert ops_core.states == [*LIFE, "draining", "finished"]
+    assert ours(log) == []
 
 
 def test_a_server_that_has_lost_the_state_is_told_again() -> None:

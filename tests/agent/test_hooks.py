@@ -95,12 +95,22 @@ async def test_redact_may_tell_nothing(ops_core: ScriptedOpsCore) -> None:
     "told", [{"at": object()}, {"text": "\ud800"}, 7], ids=["no JSON", "no text", "no mapping"]
 )
 async def test_what_cannot_be_sent_is_withheld_and_holds_up_nothing(
-    told: Any, ops_core: ScriptedOpsCore, caplog: pytest.LogCaptureFixture
+    told: Any, ops_core: ScriptedOpsCore
 ) -> None:
     agent = doing(fails, ops_core, redact=lambda details: told)
     details = await failed_with(agent, ops_core)
-    caplog.clear()  # a traceback holds on to the agent
     assert details == {"error": {"type": "ValueError", "message": "<withheld: redact failed>"}}
+
+
+async def test_a_redact_that_fails_quotes_nothing_of_what_it_was_to_hide(
+    ops_core: ScriptedOpsCore, log: pytest.LogCaptureFixture
+) -> None:
+    def redact(details: dict[str, Any]) -> dict[str, Any]:
+        return {"error": int(details["error"]["message"])}
+
+    await failed_with(doing(fails, ops_core, redact=redact), ops_core)
+    assert "raised ValueError" in log.text
+    assert "jane" not in log.text
 
 
 # --- on_transition -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,7 @@ from starlette.testclient import TestClient
 
 from opscore_middleware import AgentState, OpsCoreMiddleware
 from tests.agent.support import URL, Received, ScriptedOpsCore, watched
+from tests.support.waiting import TIMEOUT
 
 STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
 
@@ -329,15 +331,18 @@ async def test_the_end_never_waits_for_the_apps_worker_threads(
     assert ops_core.states[-1] == "finished"
 
 
+@pytest.mark.parametrize(
+    "failure", [RuntimeError("can't start new thread"), OSError("too many open files")]
+)
 @pytest.mark.anyio
 async def test_the_end_goes_on_where_no_thread_can_be_started(
-    ops_core: ScriptedOpsCore, monkeypatch: pytest.MonkeyPatch
+    failure: Exception, ops_core: ScriptedOpsCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
         if thread.name != "opscore-reporter":
-            raise RuntimeError("can't start new thread")
+            raise failure
         start(thread)
 
     server = Server(STARTUP, SHUTDOWN)
@@ -346,3 +351,19 @@ async def test_the_end_goes_on_where_no_thread_can_be_started(
         await server.run(watched(complete, ops_core))
     assert server.sent[-1] == "lifespan.shutdown.complete"
     assert ops_core.states[-1] == "finished"
+
+
+def test_the_end_goes_on_where_no_thread_can_wake_the_loop(ops_core: ScriptedOpsCore) -> None:
+    """As after a child that was forked within a request has closed its copy of the loop."""
+    server = Server(STARTUP, SHUTDOWN)
+
+    async def serve() -> None:
+        loop: Any = asyncio.get_running_loop()
+        loop._write_to_self = lambda: None
+        await server.run(watched(complete, ops_core))
+
+    served = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    served.start()
+    served.join(TIMEOUT)
+    assert server.sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    ops_core.wait_for("initializing", "idle", "draining", "finished")

@@ -95,3 +95,12 @@ def test_a_server_that_drips_is_left_at_the_deadline(
     assert failure.value.url == dripping.url
     assert dripping.left.wait(TIMEOUT)
     link.close()
+
+
+def test_a_server_that_quotes_the_key_gets_it_into_no_log() -> None:
+    def quote(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(401, json={"detail": f"bad: {request.headers['authorization']}"})
+
+    link = Link("http://ops-core.test", KEY, lambda: httpx.MockTransport(quote))
+    assert link.send(calls.health()).reason == "bad: Bearer <the key>"
+    link.close()

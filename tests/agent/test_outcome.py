@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +12,16 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
+from opscore_middleware.agent.envelopes import Failure
 from opscore_middleware.agent.outcome import (
     describe_exception,
+    describe_failure,
     describe_startup,
     describe_status,
+    describe_unit,
+    describe_unit_failure,
     is_failure,
 )
 
@@ -96,9 +103,20 @@ def test_what_cannot_be_described_is_reported_all_the_same() -> None:
 
 @given(st.text(alphabet=st.characters(), max_size=2000) | st.just("\ud800" * 3))
 def test_messages_are_bounded_and_can_be_sent(text: str) -> None:
-    message = describe_exception(ValueError(text), {})["error"]["message"]
-    assert len(message) <= 500
-    message.encode()
+    name = text.replace("\0", "").encode("utf-8", "replace").decode()
+    kind = type(name, (Exception,), {})
+    route = SimpleNamespace(path=text)
+    for told in (
+        describe_exception(kind(text), {"route": route}),
+        describe_failure(Failure(text, text), {}),
+        describe_unit(kind(text), text),
+        describe_unit_failure(Failure(text, text), text),
+        describe_startup(f"{text}: {text}"),
+    ):
+        for said in told["error"].values():
+            assert len(said) <= 500
+            assert "\0" not in said  # which PostgreSQL cannot hold
+            said.encode()
 
 
 TRACEBACK = """Traceback (most recent call last):
@@ -122,3 +140,50 @@ def test_a_failed_startup_is_told_without_its_source_code(
 ) -> None:
     error = {"type": kind, "message": text, "phase": "startup"}
     assert describe_startup(message) == {"error": error}
+
+
+class Many(BaseModel):
+    api_key: str
+
+
+def in_a_group() -> None:
+    try:
+        raise LookupError("no weights")
+    except LookupError as error:
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [error]) from None
+
+
+def in_many_lines() -> None:
+    Many.model_validate({"password": "s3cret"})
+
+
+def with_a_note() -> None:
+    error = ValueError("no ink")
+    error.add_note("see: the manual")
+    raise error
+
+
+def after_another() -> None:
+    try:
+        in_a_group()
+    except ExceptionGroup as error:
+        raise RuntimeError("first: one\nsecond: two") from error
+
+
+@pytest.mark.parametrize(
+    ("start", "kind", "text"),
+    [
+        (in_a_group, "LookupError", "no weights"),
+        (in_many_lines, "ValidationError", "1 validation error for Many"),
+        (with_a_note, "ValueError", "no ink"),
+        (after_another, "RuntimeError", "first: one"),
+    ],
+)
+def test_the_cause_of_a_failed_startup_is_found_whatever_stands_around_it(
+    start: Callable[[], None], kind: str, text: str
+) -> None:
+    try:
+        start()
+    except Exception:
+        told = describe_startup(traceback.format_exc())
+    assert told == {"error": {"type": kind, "message": text, "phase": "startup"}}

@@ -224,6 +224,26 @@ atexit.register(lambda: print(time.monotonic() - began[0]))
 """
 
 
+@pytest.mark.skipif(not hasattr(sys.modules["os"], "fork"), reason="this system does not fork")
+def test_a_child_that_exits_through_the_lifespan_of_its_parent_says_nothing(sink: Sink) -> None:
+    script = """
+    async def forking(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        child = os.fork()
+        if child == 0:
+            sys.exit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    agent.app = forking
+    live()
+    """
+    run(AGENT + textwrap.dedent(script), sink.url, options=("-W", "ignore::DeprecationWarning"))
+    assert sink.states == ["initializing", "idle", "draining", "finished"]
+
+
 def test_a_black_hole_delays_the_whole_exit_by_half_a_second_at_most() -> None:
     """Both flushes of the lifespan and the one at exit share one patience."""
     script = CLOCK + AGENT

