@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
-__all__ = ["HEADERS", "Task", "TaskPeek", "find_task", "find_task_in_headers"]
+__all__ = ["HEADERS", "TASK_HEADER", "Task", "TaskPeek", "find_task", "find_task_in_headers"]
 
 HEAD: Final = 64 * 1024
 """Bytes at a body's start that are looked at."""
@@ -28,6 +28,8 @@ _PATTERNS: Final = tuple(
     re.compile(rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*+")' % field.encode()) for field in _FIELDS
 )
 _HEADER_NAMES: Final = tuple(name.lower().encode() for name in HEADERS)
+TASK_HEADER: Final = _HEADER_NAMES[0]
+"""Without this one the others say nothing."""
 
 
 class Task(NamedTuple):
@@ -62,7 +64,7 @@ def find_task_in_headers(headers: object) -> Task | None:
         return None
     try:
         for name, value in headers:
-            if name == b"x-opscore-task-id" and value:
+            if name == TASK_HEADER and value:
                 said = dict(headers)
                 return _task(*(_decoded(said.get(name)) for name in _HEADER_NAMES))
     except Exception:

@@ -37,6 +37,7 @@ OPSCORE: Final = "/v1/opscore/"
 # What costs a look-up each, and is asked for in every request.
 WORK: Final = Kind.WORK
 READ: Final = Kind.READ
+UNCOUNTED: Final = WatchedRequest()
 set_current: Final = CURRENT.set
 reset_current: Final = CURRENT.reset
 
@@ -179,17 +180,18 @@ class OpsCoreMiddleware:
             await self._serve_other(scope, receive, send)
             return
         app = self.app
-        if WATCHED in scope or OPSCORE in scope["path"]:
+        if OPSCORE in scope["path"] or (WATCHED in scope and not scope[WATCHED].over):
             await app(scope, receive, send)
             return
-        scope[WATCHED] = True
         by_path = self._by_path
         counts = self._by_method.get(scope["method"]) if by_path is None else by_path(scope)
         if counts is None:
+            scope[WATCHED] = UNCOUNTED
             await app(scope, receive, send)
             return
 
-        request = WatchedRequest()
+        # Who tries again with the same scope once it is over begins another.
+        scope[WATCHED] = request = WatchedRequest()
         if counts is WORK:
             request.begins(self._runtime, scope.get("headers"))
         else:
@@ -214,7 +216,7 @@ class OpsCoreMiddleware:
         if WATCHED in scope:
             await self.app(scope, receive, send)
             return
-        scope[WATCHED] = True
+        scope[WATCHED] = kind
         if not self._introduced:
             self._introduce(scope)
         if kind == "lifespan":
@@ -253,5 +255,5 @@ def _check_asgi(app: Any) -> None:
             f"{type(app).__module__}.{type(app).__qualname__}. Pass the ASGI app itself; a WSGI "
             "or aiohttp app needs an adapter such as a2wsgi first."
         ) from None
-    except ValueError:
-        pass  # a callable without a signature, from an extension: let it show what it is
+    except Exception:
+        return  # no signature, or annotations that cannot be read now: let it show what it is

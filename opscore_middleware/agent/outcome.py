@@ -71,8 +71,10 @@ def describe_failure(failure: Failure, scope: Mapping[str, Any]) -> dict[str, An
     return _details(failure.kind, failure.message, scope)
 
 
-def describe_unfinished(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the details of a response that was started and never finished."""
+def describe_unfinished(scope: Mapping[str, Any], *, started: bool) -> dict[str, Any]:
+    """Return the details of a response that was never finished, or never started."""
+    if not started:
+        return _details("ResponseMissing", "the app ended without a response", scope)
     return _details("ResponseUnfinished", "the app ended in the middle of its response", scope)
 
 

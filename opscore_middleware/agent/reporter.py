@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import Final, Protocol
 
@@ -24,6 +25,8 @@ LINGER: Final = 0.0004
 of its transitions are told together."""
 GLIMPSE: Final = 0.00002
 """Seconds between looks at whether it has ended, meanwhile."""
+GLIMPSES: Final = int(LINGER / GLIMPSE)
+"""How often it is looked at, at most."""
 
 
 class Deliverer(Protocol):
@@ -136,7 +139,8 @@ class Reporter:
                 # Never the end of the thread: a fault here must not silence the agent for good,
                 # nor fill its log.
                 if not faulty:
-                    logger.exception("Reporting failed unexpectedly; trying again every second")
+                    with suppress(Exception):  # the host's own filters and handlers run within
+                        logger.exception("Reporting failed unexpectedly; trying again every second")
                 faulty, due, retry = True, None, 1.0
             if stopping or (retry is None and self._over()):
                 if self._may_end():
@@ -152,7 +156,9 @@ class Reporter:
 
     def _linger(self) -> None:
         until = time.monotonic() + LINGER
-        while self._working() and time.monotonic() < until:
+        for _ in range(GLIMPSES):  # the clock may be a test's, and stand still
+            if not self._working() or time.monotonic() >= until:
+                return
             time.sleep(GLIMPSE)
 
     def _round(self) -> tuple[float | None, float | None]:

@@ -7,7 +7,12 @@ from typing import Any, Final
 
 from starlette.types import Message, Receive, Scope, Send
 
-from opscore_middleware.agent.correlation import TaskPeek, find_task, find_task_in_headers
+from opscore_middleware.agent.correlation import (
+    TASK_HEADER,
+    TaskPeek,
+    find_task,
+    find_task_in_headers,
+)
 from opscore_middleware.agent.departure import client_has_left
 from opscore_middleware.agent.ended import ACCEPTED, TaskEnd, asked_to_wait
 from opscore_middleware.agent.outcome import (
@@ -27,6 +32,10 @@ from opscore_middleware.agent.shared import SharedUnit
 __all__ = ["WatchedRequest"]
 
 _KEPT: Final = (list, tuple)  # can be read again; another iterable is the server's, or the app's
+_HEEDED: Final = frozenset({b"content-type", TASK_HEADER})  # in a request
+_AHEAD: Final = frozenset(
+    {"http.response.debug", "http.response.early_hint", "http.response.push"}
+)  # tell nothing of how far a response is
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -67,21 +76,26 @@ class WatchedRequest(SharedUnit):
         """Count it: at once, or where it brings JSON, once that shows whether it is work."""
         self.runtime = runtime
         self.looks = self.more = self.finished = False
-        if isinstance(headers, _KEPT):
-            for name, value in headers:
-                if name == b"content-type":
-                    if is_json_type(value):
-                        self._waits_for_body(headers)
+        try:
+            if isinstance(headers, _KEPT):
+                for name, _ in headers:
+                    if name in _HEEDED:
+                        self._heeds(headers)
                         return
-                    break
+        except (TypeError, ValueError):
+            pass  # no headers that a server makes; the app will see to them
         self.unit = runtime.tracker.begin()
 
-    def _waits_for_body(self, headers: Headers) -> None:
-        self.unit = None
-        self.read = self.runtime.tracker.begin_read()
-        self.looks = self.undecided = True
-        self.task = find_task_in_headers(headers)
-        self.more = self.task is not None
+    def _heeds(self, headers: Headers) -> None:
+        self.task = task = find_task_in_headers(headers)
+        self.more = task is not None
+        if any(name == b"content-type" and is_json_type(value) for name, value in headers):
+            self.unit = None
+            self.read = self.runtime.tracker.begin_read()
+            self.looks = self.undecided = True
+        else:
+            details = None if task is None else task.details()
+            self.unit = self.runtime.tracker.begin(details)
 
     def may_come_to_count(self, runtime: AgentRuntime) -> None:
         """Count it once it has lasted, unless it turns out to listen to events."""
@@ -104,7 +118,7 @@ class WatchedRequest(SharedUnit):
             message = await receive()
             if message["type"] == "http.disconnect":
                 # After the response is complete, servers say so to everybody.
-                self.gone = not self.finished
+                self.gone = self.gone or not self.finished
             elif self.looks:
                 self._look_at(message)
             return message
@@ -118,24 +132,28 @@ class WatchedRequest(SharedUnit):
                     self.scanner.feed(message.get("body", b""))
             elif kind == "http.response.start":
                 self._starts(message)
-            elif kind != "http.response.debug":
+            elif kind not in _AHEAD and not message.get("more_body", False):
                 self.finished = True  # an extension that sends the rest: a file, or trailers
             return send(message)
 
         return watched_receive, watched_send
 
     def _starts(self, message: Message) -> None:
-        self.status = status = message["status"]
-        headers = message.get("headers")
-        if status >= 500 or self.looks or self.more:
-            self._starts_with_more(status, headers)
-        if isinstance(headers, _KEPT):
-            for name, value in headers:
-                if name == b"content-type":
-                    # Most answers that are neither JSON nor events end the look here.
-                    if b"json" in value or b"event" in value:
-                        self._scan(headers)
-                    return
+        try:
+            status, headers = message["status"], message.get("headers")
+            if status >= 500 or self.looks or self.more:
+                self._starts_with_more(status, headers)
+            self.status = status
+            if isinstance(headers, _KEPT):
+                for name, value in headers:
+                    # In lower case by the book; Django and Sanic write it as people do.
+                    if len(name) == 12 and name.lower() == b"content-type":
+                        # Most answers that are neither JSON nor events end the look here.
+                        if b"json" in value or b"event" in value:
+                            self._scan(headers)
+                        return
+        except (TypeError, ValueError, KeyError, AttributeError):
+            pass  # not by the book: the server will see to it
 
     def _starts_with_more(self, status: int, headers: Any) -> None:
         if status >= 500:
@@ -241,7 +259,7 @@ class WatchedRequest(SharedUnit):
             self._fail(describe_failure(failure, scope), self._failed_end())
             return True
         if not self.finished:
-            if status and not self.gone:
+            if not self.gone:
                 return False
             self._end(self._interrupted_end())
             return True
@@ -268,9 +286,15 @@ class WatchedRequest(SharedUnit):
         if await client_has_left(receive):
             self._end(self._interrupted_end())
         else:
-            self._fail(describe_unfinished(scope), self._failed_end())
+            started = self.status != 0
+            self._fail(describe_unfinished(scope, started=started), self._failed_end())
 
     def _fail(self, details: dict[str, Any], end: TaskEnd | None) -> None:
         if self.failure is None and not self.taken:
             self.failure = self.runtime.hooks.redacted(details)
         self._end(end)
+
+    def _end(self, end: TaskEnd | None) -> None:
+        # What outlives the request keeps it alive; not what it was answered as well.
+        self.scanner = self.peek = self.task_peek = None
+        super()._end(end)

@@ -92,16 +92,21 @@ class SharedUnit(Origin):
 
     def open_unit(self) -> Instance:
         """Count a tracked unit to this request, which becomes work if it was not."""
-        with self.runtime.tracker.lock:
+        tracker = self.runtime.tracker
+        with tracker.lock:
             self.more = True
+            if self.unit is not None and self.unit is not tracker.instance:
+                # In a child that was forked within it, or after a lifespan that went by meanwhile:
+                # what is open of the instance before ends untold.
+                self.unit, self.tracked = None, 0
             self.tracked += 1
             if self.unit is None:
                 details = None if self.task is None else self.task.details()
                 read, self.read = self.read, None
-                tracker = self.runtime.tracker
-                self.unit = (
-                    tracker.begin(details) if read is None else tracker.promote(read, details)
-                )
+                if read is None or read.instance is not tracker.instance:
+                    self.unit = tracker.begin(details)
+                else:
+                    self.unit = tracker.promote(read, details)
             return self.unit
 
     def take_over(self) -> Instance:
@@ -124,6 +129,8 @@ class SharedUnit(Origin):
         off has not ended it.
         """
         with self.runtime.tracker.lock:
+            if unit is not self.unit:
+                return  # of an instance before
             self.tracked -= 1
             if self.failure is None:
                 self.failure = failure

@@ -321,3 +321,14 @@ async def test_a_task_is_told_while_the_agent_drains(work: Any, ops_core: Script
     how = "completed" if work is nothing else "failed"
     assert reports[1]["details"] == TASK
     assert ended(how).items() <= reports[2]["details"].items()
+
+
+@pytest.mark.parametrize("kind", [(), ((b"content-type", b"text/plain"),)], ids=["none", "text"])
+async def test_a_task_in_the_headers_is_found_whatever_the_body_is(
+    kind: Any, ops_core: ScriptedOpsCore
+) -> None:
+    agent = doing(anyio.lowlevel.checkpoint, ops_core)
+    await Exchange(b"x", headers=[(b"x-opscore-task-id", b"t.1"), *kind]).run(agent)
+    [active, idle] = await reported(ops_core, "active", "idle")
+    assert active["details"] == {"opscore_task_id": "t.1"}
+    assert idle["details"]["opscore_task_state"] == "completed"

@@ -19,6 +19,7 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from opscore_middleware import AgentState, OpsCoreMiddleware
+from tests.agent.exchange import Exchange
 from tests.agent.support import URL, Received, ScriptedOpsCore, watched
 from tests.support.waiting import TIMEOUT
 
@@ -149,6 +150,11 @@ async def test_that_it_was_the_startup_is_told_whatever_redact_leaves(
     assert error == {**left, "phase": "startup"}
 
 
+async def answer(send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
 class Unsupported(Exception):
     """What an app without lifespans raises on that scope."""
 
@@ -162,12 +168,13 @@ async def test_an_app_without_lifespans_raises_as_before_and_is_ready(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             raise raised
+        await answer(send)
 
     middleware = watched(app, ops_core)
     with pytest.raises(Unsupported) as seen:
         await Server(STARTUP).run(middleware)
     assert seen.value is raised
-    await middleware({"type": "http", "method": "POST", "path": "/"}, None, None)  # type: ignore[arg-type]
+    await Exchange().run(middleware)
     await anyio.to_thread.run_sync(ops_core.wait_for, "initializing", "idle", "active", "idle")
 
 
@@ -181,11 +188,13 @@ async def test_an_app_that_leaves_its_lifespan_early_goes_on_working(
         if scope["type"] == "lifespan":
             await receive()
             await send({"type": "lifespan.startup.complete"})
+        else:
+            await answer(send)
 
     middleware = watched(app, ops_core)
     await Server(STARTUP).run(middleware)
     assert middleware.state is AgentState.IDLE
-    await middleware({"type": "http", "method": "POST", "path": "/"}, None, None)  # type: ignore[arg-type]
+    await Exchange().run(middleware)
     await anyio.to_thread.run_sync(ops_core.wait_for, "initializing", "idle", "active", "idle")
 
 

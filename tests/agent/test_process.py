@@ -45,6 +45,9 @@ async def app(scope, receive, send):
         for step in ("startup", "shutdown"):
             await receive()
             await send({"type": f"lifespan.{step}.complete"})
+    else:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
 async def nothing(message):
     pass
@@ -242,6 +245,28 @@ def test_a_child_that_exits_through_the_lifespan_of_its_parent_says_nothing(sink
     """
     run(AGENT + textwrap.dedent(script), sink.url, options=("-W", "ignore::DeprecationWarning"))
     assert sink.states == ["initializing", "idle", "draining", "finished"]
+
+
+def test_work_in_a_child_that_was_forked_within_a_request_is_told(sink: Sink) -> None:
+    script = (
+        AGENT
+        + """
+from opscore_middleware import track
+
+async def forking(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if os.fork() == 0:
+        with track("in the child"):
+            seen = agent.state
+        os._exit(0 if seen == "active" else 3)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+    await send({"type": "http.response.body", "body": b""})
+
+agent.app = forking
+work()
+"""
+    )
+    assert run(script, sink.url).strip() == "0"
 
 
 def test_a_black_hole_delays_the_whole_exit_by_half_a_second_at_most() -> None:

@@ -6,9 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
+from opscore_middleware.agent import reporter
 from opscore_middleware.agent.bell import Bell
 from opscore_middleware.agent.outbox import Outbox
 from opscore_middleware.agent.reporter import Reporter
@@ -267,3 +269,36 @@ def test_ringing_is_safe_where_a_signal_interrupts_it() -> None:
     started = time.monotonic()
     bell.listen(5)
     assert time.monotonic() - started < 1
+
+
+def test_a_log_that_raises_does_not_end_the_thread(host: Host) -> None:
+    def refuse(record: logging.LogRecord) -> bool:
+        raise ValueError("no such field")
+
+    def fail() -> float | None:
+        raise RuntimeError("no ink")
+
+    ours = logging.getLogger("opscore_middleware")
+    ours.addFilter(refuse)
+    host.deliveries.then = fail
+    try:
+        host.wake()
+        wait_until(lambda: len(host.deliveries.tries) == 1)
+        host.deliveries.then = lambda: NOTHING_LEFT
+        host.reporter.flush(5)
+        assert len(host.deliveries.tries) > 1
+    finally:
+        ours.removeFilter(refuse)
+
+
+def test_what_goes_on_is_told_though_the_clock_stands_still(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does under libraries that freeze time for tests."""
+    host.wake()
+    wait_until(lambda: host.deliveries.tries)
+    host.working = True
+    still = SimpleNamespace(monotonic=lambda: 0.0, sleep=time.sleep)
+    monkeypatch.setattr(reporter, "time", still)
+    host.wake()
+    wait_until(lambda: len(host.deliveries.tries) > 1)
