@@ -17,7 +17,8 @@ class A2A:
     """Opens a unit for each call of `AgentExecutor.execute`.
 
     It fails with an exception, and where the executor publishes that its task has failed or was
-    rejected.
+    rejected. A caller that did not want to wait has been answered with what was published first: a
+    task that was still to be done is no result.
     """
 
     name = "a2a"
@@ -26,17 +27,25 @@ class A2A:
     def attach(self, open_unit: OpenUnit) -> None:
         """Wrap `execute` of every executor."""
         require_version("a2a-sdk", 1)
-        failure_in = _reader(sys.modules["a2a.types"].TaskState)
+        states: Any = sys.modules["a2a.types"].TaskState
+        failure_in = _reader(states)
+        still_to_do = {states.Value(f"TASK_STATE_{name}") for name in ("SUBMITTED", "WORKING")}
 
         async def execute(method: Any, executor: Any, context: Any, event_queue: Any) -> Any:
             with open_unit(f"{type(executor).__qualname__}.execute") as unit:
+                first: list[Any] = []
 
                 def look(event: Any) -> None:
+                    if not first:
+                        first.append(_state_of(event))
                     failure = failure_in(event)
                     if failure is not None:
                         unit.fail(failure)
 
-                return await method(executor, context, _Overheard(event_queue, look))
+                answer = await method(executor, context, _Overheard(event_queue, look))
+                if _is_not_waited_for(context) and still_to_do.intersection(first):
+                    unit.come_to(None)
+                return answer
 
         wrap_overrides(sys.modules[self.module].AgentExecutor, "execute", execute)
 
@@ -58,6 +67,15 @@ class _Overheard:
     async def enqueue_event(self, event: Any) -> Any:
         self._look(event)
         return await self._queue.enqueue_event(event)
+
+
+def _state_of(event: Any) -> Any:
+    return getattr(getattr(event, "status", None), "state", None)
+
+
+def _is_not_waited_for(context: Any) -> bool:
+    asked = getattr(context, "configuration", None)
+    return bool(getattr(asked, "return_immediately", False))
 
 
 def _reader(states: Any) -> Callable[[Any], Failure | None]:

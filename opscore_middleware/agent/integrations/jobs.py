@@ -31,6 +31,10 @@ class Jobs:
         if len(self._contexts) > _KEPT:
             self._contexts.pop(next(iter(self._contexts)), None)
 
+    def forget(self, job: str) -> None:
+        """Forget a job that was not queued after all."""
+        self._contexts.pop(job, None)
+
     def accepted(self, job: str) -> None:
         """Take over the request of a job that waits: its answer is not the end of its task."""
         if job in self._contexts:

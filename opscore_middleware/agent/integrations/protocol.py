@@ -6,7 +6,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias, runtime_checkable
 
+from opscore_middleware.agent.ended import TaskEnd
 from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.origin import Origin
+from opscore_middleware.agent.results import LIMIT, TaskResult
 from opscore_middleware.agent.unit import Unit, find_origin
 
 __all__ = ["Integration", "OpenUnit", "WorkUnit"]
@@ -26,6 +29,8 @@ class WorkUnit:
         self._unit: Unit | None = None
         self._failure: Failure | None = None
         self._broken_off = False
+        self._decides = False
+        self._body: bytes | None = None
 
     def fail(self, failure: Failure | str) -> None:
         """Say how the work has failed, where no exception does; what is said first counts."""
@@ -38,6 +43,13 @@ class WorkUnit:
         That ends no task.
         """
         self._broken_off = True
+
+    def come_to(self, body: bytes | None) -> None:
+        """Say what the work has come to, in JSON, or None where there is nothing to be told.
+
+        If it ends well, its task is completed with that at once; the response is no result.
+        """
+        self._decides, self._body = True, body
 
     def __enter__(self) -> Self:
         origin = find_origin()
@@ -54,8 +66,18 @@ class WorkUnit:
         unit, self._unit = self._unit, None
         if unit is not None:
             passing = None if self._broken_off else exception
-            unit.end(passing, self._failure, cut_off=self._broken_off)
+            well = passing is None and self._failure is None and not self._broken_off
+            end = self._end(unit.origin) if well and self._decides else None
+            unit.end(passing, self._failure, end, cut_off=self._broken_off)
         return False
+
+    def _end(self, origin: Origin) -> TaskEnd:
+        if self._body is None or not origin.runtime.reports_results:
+            return TaskEnd("completed")
+        result = TaskResult(self._body)
+        if result.size > LIMIT:
+            result.drop()
+        return TaskEnd("completed", result=result)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

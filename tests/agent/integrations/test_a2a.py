@@ -46,14 +46,14 @@ class Executor(AgentExecutor):
         raise NotImplementedError
 
 
-def a2a_agent(work: Work) -> Starlette:
+def a2a_agent(work: Work, executor: type[Executor] = Executor) -> Starlette:
     card = AgentCard(
         name="tested",
         version="1",
         capabilities=AgentCapabilities(streaming=True),
         supported_interfaces=[AgentInterface(url="http://a/", protocol_binding="JSONRPC")],
     )
-    handler = DefaultRequestHandlerV2(Executor(work), InMemoryTaskStore(), card)
+    handler = DefaultRequestHandlerV2(executor(work), InMemoryTaskStore(), card)
     return Starlette(routes=create_jsonrpc_routes(handler, "/"))
 
 
@@ -138,6 +138,30 @@ def test_work_that_goes_on_after_the_answer_counts_and_ends_the_task(
         client.portal.call(go_on.set)
         reports = ops_core.wait_for(*LIFE, "active", "idle")
     assert reports[-1]["details"]["opscore_task_state"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("first", "state"),
+    [
+        (TaskState.TASK_STATE_SUBMITTED, None),
+        (TaskState.TASK_STATE_COMPLETED, "TASK_STATE_COMPLETED"),
+    ],
+)
+def test_what_was_answered_before_the_work_was_done_is_no_result(
+    first: Any, state: str | None, ops_core: ScriptedOpsCore
+) -> None:
+    class Quick(Executor):
+        async def execute(self, context: Any, event_queue: Any) -> None:
+            task = Task(id=context.task_id, context_id=context.context_id)
+            task.status.state = first
+            await event_queue.enqueue_event(task)
+
+    with TestClient(watched(a2a_agent(completes, Quick), ops_core)) as client:
+        call(client, returnImmediately=True)
+        end = ops_core.wait_for_end("t-1.1")
+    assert end["opscore_task_state"] == "completed"
+    result = end.get("opscore_task_result", {"result": {"task": {"status": {"state": None}}}})
+    assert result["result"]["task"]["status"]["state"] == state
 
 
 def test_switched_off_it_counts_by_its_requests(ops_core: ScriptedOpsCore) -> None:

@@ -46,6 +46,7 @@ def serving(
     body: bytes = b'{"n": 1}',
     then: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint,
     on: bool = True,
+    **settings: Any,
 ) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -56,7 +57,7 @@ def serving(
 
     assert isinstance(framework, Integration)
     switch = [] if on else [f"-{framework.name}"]
-    return watched(app, ops_core, integrations=[framework, *switch])
+    return watched(app, ops_core, integrations=[framework, *switch], **settings)
 
 
 async def test_the_agent_is_idle_once_its_units_are_over_and_the_task_ends_with_the_response(
@@ -214,6 +215,74 @@ async def test_a_unit_that_is_broken_off_ends_no_task_and_the_next_one_does(
         *(None, None),
         "completed",
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "settings", "told"),
+    [
+        (b'{"n": 2}', {}, {"opscore_task_result": {"n": 2}}),
+        (b'{"n": 2}', {"report_results": False}, {}),
+        (b'"%s"' % (b"x" * 65_536), {}, {"opscore_task_result_dropped": True}),
+        (None, {}, {}),
+    ],
+)
+async def test_what_a_unit_has_come_to_is_the_result_and_the_response_is_not(
+    body: bytes | None, settings: Any, told: dict[str, Any], ops_core: ScriptedOpsCore
+) -> None:
+    framework = Framework()
+
+    async def work() -> None:
+        with framework.unit("run") as unit:
+            unit.come_to(body)
+
+    async def then() -> None:
+        await reported(ops_core, "active", "idle")  # while the response is held open
+
+    await Exchange(BODY, headers=JSON).run(
+        serving(ops_core, framework, work, then=then, **settings)
+    )
+    reports = await reported(ops_core, "active", "idle")
+    assert reports[1]["details"] == {**TASK, "opscore_task_state": "completed", **told}
+
+
+@pytest.mark.parametrize("how", ["fails", "raises", "is broken off"])
+async def test_what_a_unit_has_come_to_counts_only_if_it_ends_well(
+    how: str, ops_core: ScriptedOpsCore
+) -> None:
+    framework = Framework()
+
+    async def work() -> None:
+        with contextlib.suppress(ValueError), framework.unit("run") as unit:
+            unit.come_to(b"1")
+            if how == "fails":
+                unit.fail("no ink")
+            elif how == "is broken off":
+                unit.break_off()
+            else:
+                raise ValueError("no ink")
+
+    await Exchange(BODY, headers=JSON).run(serving(ops_core, framework, work))
+    broken_off = how == "is broken off"
+    reports = await reported(ops_core, "active", "idle" if broken_off else "error")
+    details = reports[1]["details"]
+    assert "opscore_task_result" not in details
+    assert details.get("opscore_task_state") == (None if broken_off else "failed")
+
+
+async def test_a_job_that_was_not_queued_is_forgotten(ops_core: ScriptedOpsCore) -> None:
+    framework = Framework()
+    waiting: list[Jobs] = []
+
+    async def work() -> None:
+        waiting.append(Jobs(framework.unit))
+        waiting[0].put("j-1")
+        waiting[0].forget("j-1")
+        waiting[0].accepted("j-1")
+
+    agent = serving(ops_core, framework, work)
+    await Exchange(BODY, headers=JSON).run(agent)
+    reports = await reported(ops_core, "active", "idle")
+    assert reports[1]["details"]["opscore_task_state"] == "completed"
 
 
 async def test_a_job_ends_the_task_of_the_request_that_queued_it(ops_core: ScriptedOpsCore) -> None:
