@@ -12,6 +12,7 @@ import pytest
 from opscore_middleware import AgentState
 from tests.agent.exchange import Exchange, reported
 from tests.agent.support import ScriptedOpsCore, watched
+from tests.support.waiting import wait_until_async
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 END = {"type": "http.response.body", "body": b"done"}
@@ -56,9 +57,12 @@ async def test_a_listener_is_no_work_whatever_the_case_of_header_names(
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({**START, "headers": [(name, b"text/event-stream")]})
-        await anyio.sleep(0.3)
-        seen.append(agent.state)
+        if scope["path"] == "/slow":  # begun later, it counts later
+            await wait_until_async(lambda: agent.state is AgentState.ACTIVE)
+        else:
+            await send({**START, "headers": [(name, b"text/event-stream")]})
+            await Taking(method="GET", path="/slow").run(agent)
+            seen.append(agent.state)
         await send(END)
 
     agent = watched(app, ops_core, read_grace=0.05)
