@@ -6,7 +6,6 @@ import asyncio
 import tracemalloc
 from typing import Any
 
-import anyio
 import pytest
 
 from opscore_middleware import AgentState
