@@ -12,6 +12,7 @@ from opscore_middleware.agent.delivery import (
     LONGEST,
     Answer,
     Budget,
+    Load,
     Verdict,
     backoff,
     judge,
@@ -35,7 +36,7 @@ logger = logging.getLogger("opscore_middleware")
 
 WITHOUT: Final = 600.0
 """Seconds for which a server is not asked again for a route that it does not have."""
-RUSH: Final = 64
+BUSY: Final = 64
 """With more transitions at once there is no hurry: telling them more often would say no more."""
 _MOST: Final = 1000  # reports in a batch, by the contract
 
@@ -125,11 +126,10 @@ class Courier:
         if now < self._not_before and not urgent:
             return self._not_before - now
         hand = self._hand
-        spent = time.thread_time()
-        rush = len(hand) > RUSH or (len(hand) > 0 and hand[-1].coalesced > 0)
+        spent, load = time.thread_time(), _load(hand)
         pause = self._attempt() if hand else self._tell_progress()
         pace = self._budget.spend(
-            time.thread_time() - spent, now=now, used=time.process_time(), rush=rush
+            time.thread_time() - spent, now=now, used=time.process_time(), load=load
         )
         wait = pause if urgent else max(pause, pace)
         self._not_before = self._monotonic() + wait
@@ -334,6 +334,12 @@ class Courier:
                 self._link.api_url,
                 folded,
             )
+
+
+def _load(entries: Sequence[Entry]) -> Load:
+    if entries and entries[-1].coalesced:
+        return Load.RUSH
+    return Load.BUSY if len(entries) > BUSY else Load.CALM
 
 
 _SILENT: Final = frozenset({AgentState.UNKNOWN, AgentState.FINISHED})

@@ -14,6 +14,7 @@ __all__ = [
     "LONGEST",
     "Answer",
     "Budget",
+    "Load",
     "Verdict",
     "backoff",
     "judge",
@@ -133,44 +134,53 @@ def backoff(
     return uniform(0.0, bound)
 
 
+class Load(Enum):
+    """How much there is to tell at once."""
+
+    CALM = auto()
+    BUSY = auto()
+    """More than anybody would follow: there is no hurry."""
+    RUSH = auto()
+    """More than could be kept: what is told is out of date at once."""
+
+
 class Budget:
     """Keeps the reporter's own processor time below a share of what the host needs and leaves.
 
     A token bucket in seconds of processor time: what is not used adds up to `burst`, so a quiet
-    agent reports at once and a busy one in larger batches. In a rush there is a share of its own,
-    and nothing else: what is told then is out of date at once.
+    agent reports at once and a busy one in larger batches.
 
     Args:
         share: the part of one processor that reporting may use while the host uses all of it.
-        spare: the part that it may use on top of that of what the host leaves of one processor.
+        spare: the part that it may use on top of that of what the host leaves of one processor,
+            while there is little to tell.
         burst: seconds of processor time that may be used at once.
-        rush: the part of one processor that reporting may use in a rush.
+        rush: the part of one processor that reporting may use in a rush, and no more.
     """
 
     def __init__(
         self, *, share: float = 0.01, spare: float = 0.1, burst: float = 0.02, rush: float = 0.003
     ) -> None:
-        self._share: Final = share
-        self._rush: Final = rush
+        self._rates: Final = {Load.CALM: share + spare, Load.BUSY: share, Load.RUSH: rush}
         self._spare: Final = spare
         self._burst: Final = burst
         self._credit = burst
         self._at: float | None = None
         self._used = 0.0
 
-    def spend(self, cost: float, *, now: float, used: float, rush: bool = False) -> float:
+    def spend(self, cost: float, *, now: float, used: float, load: Load = Load.CALM) -> float:
         """Pay for a delivery that took `cost`; return the seconds to wait before the next.
 
         `used` is the processor time of the whole process so far, this delivery's with it. The
         first is free: it pays for imports and the connection, once.
         """
-        rate = self._rush if rush else self._share + self._spare
+        rate, calm = self._rates[load], load is Load.CALM
         if self._at is not None and now > self._at:
             passed = now - self._at
-            if not rush:
+            if calm:
                 busy = min(1.0, max(0.0, used - self._used - cost) / passed)
                 rate -= self._spare * busy
-            self._credit = min(0.0 if rush else self._burst, self._credit + passed * rate)
+            self._credit = min(self._burst if calm else 0.0, self._credit + passed * rate)
             self._credit -= cost
         self._at, self._used = now, used
         return max(0.0, -self._credit / rate)

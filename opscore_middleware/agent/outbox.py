@@ -155,10 +155,18 @@ class Outbox:
     def take(self) -> list[Entry]:
         """Remove and return everything, oldest first."""
         with self.lock:
-            self._room = min(self.limit, _ROOM_IN_A_RUSH) if self.rushing else self.limit
+            self._room = self._room_from_here()
             self.close()
             taken, self.entries = self.entries, deque()
         return list(map(Entry._make, taken))
+
+    def _room_from_here(self) -> int:
+        """Return how many entries to keep until the next time: few, where all that came since the
+        last one would not have found room."""
+        if self._rush is None:
+            return self.limit
+        came = len(self.entries) + 1 + self._newest_of(self._rush)[COALESCED]
+        return min(self.limit, _ROOM_IN_A_RUSH) if came > self.limit else self.limit
 
     def clear(self) -> None:
         """Forget everything."""

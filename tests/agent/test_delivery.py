@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from opscore_middleware.agent.delivery import (
     Answer,
     Budget,
+    Load,
     Verdict,
     backoff,
     judge,
@@ -115,13 +116,13 @@ def test_a_quiet_agent_reports_at_once() -> None:
         assert budget.spend(0.002, now=float(second), used=1.0 + 0.002 * second) == 0.0
 
 
-def spent_in(seconds: float, budget: Budget, *, busy: float, rush: bool = False) -> float:
+def spent_in(seconds: float, budget: Budget, *, busy: float, load: Load = Load.CALM) -> float:
     """Return the part that is spent where there is much to tell and the host uses `busy`."""
     now, used, spent = 0.0, 0.0, 0.0
     budget.spend(0.001, now=now, used=used)
     while now < seconds:
         spent += 0.001
-        pause = 0.001 + budget.spend(0.001, now=now, used=used, rush=rush)
+        pause = 0.001 + budget.spend(0.001, now=now, used=used, load=load)
         now += pause
         used += 0.001 + busy * pause
     return spent / now
@@ -138,15 +139,15 @@ def test_reporting_takes_more_of_what_the_host_leaves() -> None:
 
 
 @pytest.mark.parametrize("busy", [0.0, 0.5, 1.0])
-def test_reporting_takes_the_share_of_a_rush_alone(busy: float) -> None:
-    budget = Budget(share=0.2, spare=0.1, burst=0.02, rush=0.02)
-    spent = spent_in(100.0, budget, busy=busy, rush=True)
-    assert 0.019 < spent < 0.021
+def test_reporting_takes_its_share_alone_where_there_is_much_to_tell(busy: float) -> None:
+    budget = Budget(share=0.02, spare=0.1, burst=0.02, rush=0.005)
+    assert 0.019 < spent_in(100.0, budget, busy=busy, load=Load.BUSY) < 0.021
+    assert 0.0049 < spent_in(100.0, budget, busy=busy, load=Load.RUSH) < 0.0051
 
 
 def test_a_rush_has_no_burst_to_begin_with() -> None:
-    budget = Budget(share=0.01, spare=0.1, burst=0.02, rush=0.01)
+    budget = Budget(share=0.01, spare=0.1, burst=0.02)
     budget.spend(0.001, now=0.0, used=0.0)
-    assert budget.spend(0.001, now=60.0, used=0.001, rush=True) == pytest.approx(0.1)
+    assert budget.spend(0.001, now=60.0, used=0.001, load=Load.BUSY) == pytest.approx(0.1)
     # And what a quiet time adds up to afterwards is there again.
     assert budget.spend(0.001, now=61.0, used=0.002) == 0.0

@@ -72,8 +72,8 @@ def test_a_rush_that_goes_on_is_told_with_few_entries_and_a_quiet_time_with_all(
     assert len(outbox.take()) == 256
     work(tracker, 10_000)
     assert len(outbox.take()) == 16
-    work(tracker, 5)
-    assert len(outbox.take()) == 10
+    work(tracker, 100)
+    assert len(outbox.take()) == 16
     work(tracker, 100)
     assert len(outbox.take()) == 200
 
