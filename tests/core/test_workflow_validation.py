@@ -260,8 +260,13 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
         *(workflow(task("a", forEach="initialPayload" + " | [0]" * 400)), "tasks[0].forEach"),
         "has 402 parts within one another; at most 150 are taken",
     ),
+    "a day that is none": (
+        workflow(task("a"), schedule="0 0 32 2 *", agentId="x"),
+        *("schedule", "'0 0 32 2 *' is no cron expression: bad day-of-month"),
+    ),
     "a day that never comes": (
-        *(workflow(task("a"), schedule="0 0 31 2 *", agentId="x"), "schedule", "day-of-month"),
+        workflow(task("a"), schedule="0 0 30 2 *", agentId="x"),
+        *("schedule", "'0 0 30 2 *' never comes: none of its months has that day"),
     ),
 }
 
