@@ -183,12 +183,12 @@ def test_what_would_come_to_more_than_there_is_room_for_is_refused_while_it_grow
         rendered(f"{{{{ {expression} }}}}")
 
 
-def test_parameters_that_come_to_too_much_together_are_refused() -> None:
+@pytest.mark.parametrize("value", [["{{ initialPayload }}"] * 20, "{{ initialPayload }}" * 20])
+def test_parameters_that_come_to_too_much_together_are_refused(value: Any) -> None:
     large = Reckoning({"initialPayload": "x" * 2_000_000}, expressions=JmesPath())
-    assert large.render({"a": ["{{ initialPayload }}"] * 10})
-    for parameters in ({"a": ["{{ initialPayload }}"] * 20}, {"a": "{{ initialPayload }}" * 20}):
-        with pytest.raises(ExpressionFailed, match="more than 33,554,432 characters"):
-            large.render(parameters)
+    assert large.render({"a": value[: len(value) // 2]})
+    with pytest.raises(ExpressionFailed, match="the parameters come to more than 33,554,432 char"):
+        large.render({"a": value})
 
 
 class _Counted(dict[str, Any]):
@@ -232,3 +232,25 @@ def test_what_asks_each_item_for_all_others_is_refused_before_it_holds_everythin
     )
     assert play.state("each") == "failed"
     assert "steps, those for all of its items together" in play.error("each")["message"]
+
+
+def test_tasks_that_begin_together_share_what_they_may_take() -> None:
+    slow = "length(initialPayload.list[?@ > `0`] | [?@ > `0`] | [?@ > `0`]) > `0`"
+    play = Play(
+        *(one(f"slow_{number}", when=slow, onFailure="continue") for number in range(12)),
+        initial_payload={"list": list(range(40_000))},
+    )
+    states = [play.state(f"slow_{number}") for number in range(12)]
+    assert states[0] == "ready"
+    assert states[-1] == "failed"
+    assert "all tasks that begin at one time" in play.error("slow_11")["message"]
+
+
+def test_parameters_of_tasks_that_begin_together_have_a_bound_too() -> None:
+    large = {"x": ["{{ initialPayload.text }}"] * 15}
+    play = Play(
+        *(one(f"large_{number}", parameters=large, onFailure="continue") for number in range(3)),
+        initial_payload={"text": "x" * 2_000_000},
+    )
+    assert [play.state(f"large_{number}") for number in range(3)] == ["ready", "ready", "failed"]
+    assert "those of all tasks that begin together" in play.error("large_2")["message"]

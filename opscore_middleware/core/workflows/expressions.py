@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from opscore_middleware.core.workflows.budget import MAX_SIZE, Budget
+from opscore_middleware.core.workflows.budget import MAX_SIZE, TOGETHER, Budget
 from opscore_middleware.core.workflows.templates import Hole, split
 from opscore_middleware.errors import ExpressionFailed
 
@@ -72,10 +72,12 @@ class Expressions(Protocol):
 class Reckoning:
     """Answers the expressions of one task, from what is known of its run, within one `Budget`."""
 
-    def __init__(self, context: Mapping[str, Any], *, expressions: Expressions) -> None:
+    def __init__(
+        self, context: Mapping[str, Any], *, expressions: Expressions, budget: Budget | None = None
+    ) -> None:
+        self.budget = budget or Budget()
         self._context = context
         self._expressions = expressions
-        self._budget = Budget()
         self._read: dict[str, Expression] = {}
         self._split: dict[str, list[str | Hole]] = {}
 
@@ -133,7 +135,7 @@ class Reckoning:
                 expression=text,
             )
         try:
-            return value, self._budget.weigh(value)
+            return value, self.budget.weigh(value)
         except ValueError as error:
             raise _failed(text, error) from None
 
@@ -142,7 +144,7 @@ class Reckoning:
             expression = self._read.get(text)
             if expression is None:
                 expression = self._read[text] = self._expressions.compile(text)
-            return expression.search(known, self._budget)
+            return expression.search(known, self.budget)
         except ValueError as error:
             raise _failed(text, error) from None
 
@@ -174,10 +176,14 @@ class _Filling:
     def _found(self, hole: Hole) -> Any:
         value, size = self._reckoning.found(hole, self._known)
         self._size += size
-        if self._size > MAX_SIZE:
+        self._reckoning.budget.room -= size
+        if self._size > MAX_SIZE or self._reckoning.budget.room < 0:
+            whose, most = "the parameters", MAX_SIZE
+            if self._size <= MAX_SIZE:
+                whose, most = "those of all tasks that begin together", TOGETHER * MAX_SIZE
             raise ExpressionFailed(
-                f"With template '{hole.text}' the parameters come to more than {MAX_SIZE:,} "
-                "characters. Give the task what it needs alone, or a reference to it.",
+                f"With template '{hole.text}' {whose} come to more than {most:,} characters. Give "
+                "the task what it needs alone, or a reference to it.",
                 expression=hole.expression,
             )
         return value

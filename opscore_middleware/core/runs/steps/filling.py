@@ -83,7 +83,7 @@ def reckoning_of(draft: Draft, node: Node) -> Reckoning:
         and node.definition.when is None
         and not node.definition.for_each
     ):
-        return Reckoning({}, expressions=draft.rules.expressions)
+        return _reckoning(draft, {})
     payload = draft.run.initial_payload
     for name in sorted(node.results):
         row = _standing_in(draft, name)
@@ -97,7 +97,12 @@ def reckoning_of(draft: Draft, node: Node) -> Reckoning:
         "initialPayload": None if payload is None else json.loads(payload),
         "tasks": {name: _seen(draft, name) for name in node.named},
     }
-    return Reckoning(context, expressions=draft.rules.expressions)
+    return _reckoning(draft, context)
+
+
+def _reckoning(draft: Draft, context: dict[str, Any]) -> Reckoning:
+    budget = draft.allowance.budget()
+    return Reckoning(context, expressions=draft.rules.expressions, budget=budget)
 
 
 def result_of(draft: Draft, name: str) -> str | None:
