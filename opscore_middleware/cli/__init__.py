@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from opscore_middleware.cli.commands import in_commands
 from opscore_middleware.errors import ConfigurationError, MissingExtra, OpsCoreError
 
 __all__ = ["main"]
@@ -18,7 +19,8 @@ def main() -> None:
     try:
         _run()
     except OpsCoreError as error:
-        print(f"opscore: {error.message}", file=sys.stderr)  # noqa: T201 - this is the output
+        told = in_commands(error.message)
+        print(f"opscore: {told}", file=sys.stderr)  # noqa: T201 - this is the output
         sys.exit(2 if isinstance(error, ConfigurationError) else 1)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -63,12 +64,14 @@ def task_rows(tasks: Iterable[TaskView], now: datetime) -> list[tuple[str | Text
     ]
 
 
-def follow_session(client: OpsCoreClient, session_id: str) -> SessionState:
+def follow_session(
+    client: OpsCoreClient, session_id: str, *, as_json: bool = False
+) -> SessionState:
     """Show how a session goes until it is over, or until Ctrl-C; return its last state."""
     console = Console(highlight=False)
     session = client.get_session(session_id)
     nodes = nodes_of(client, session)
-    show = _drawing if console.is_terminal else _telling
+    show = _listing if as_json else _drawing if console.is_terminal else _telling
     try:
         return show(client, session, nodes, console)
     except KeyboardInterrupt:
@@ -116,6 +119,29 @@ def _telling(
             return session.state
         time.sleep(next(waits))
         session = client.get_session(session.session_id)
+
+
+def _listing(
+    client: OpsCoreClient, session: SessionView, nodes: Sequence[str], _: Console
+) -> SessionState:
+    """Print what has changed, a task or the session, as one JSON object a line."""
+    told: dict[str, str] = {}
+    waits = pauses()
+    while True:
+        for task in tasks_of(client, session, nodes):
+            _list(told, task.task_id, task)
+        _list(told, session.session_id, session)
+        if session.state in TERMINAL:
+            return session.state
+        time.sleep(next(waits))
+        session = client.get_session(session.session_id)
+
+
+def _list(told: dict[str, str], name: str, changed: TaskView | SessionView) -> None:
+    line = changed.model_dump_json(by_alias=True)
+    if told.get(name) != line:
+        typer.echo(line)
+    told[name] = line
 
 
 def _drawn(session: SessionView, tasks: Sequence[TaskView]) -> Group:

@@ -179,6 +179,12 @@ def retry(
 @app.command()
 def watch(
     session_id: SessionId,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print each task that changes, and the session, one JSON object a line."
+        ),
+    ] = False,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
 ) -> None:
@@ -191,9 +197,10 @@ def watch(
 
     \b
       opscore session watch 81d2...
+      opscore session watch 81d2... --json | jq -r 'select(.taskId).state'
     """
     with OpsCoreClient(api_url, api_key) as client:
-        if follow_session(client, session_id) is not SessionState.COMPLETED:
+        if follow_session(client, session_id, as_json=as_json) is not SessionState.COMPLETED:
             raise typer.Exit(1)
 
 

@@ -171,7 +171,10 @@ def run(
       opscore workflow run ./digest.yaml --agent summarizer --watch
     """
     if watch and as_json:
-        raise ConfigurationError("--watch draws for a person; leave out --json, or --watch.")
+        raise ConfigurationError(
+            "--watch draws for a person; leave out --json, or leave out --watch and use "
+            "`opscore session watch --json`."
+        )
     definition = _right(Path(workflow)) if is_file_name(workflow) else None
     start = checked(
         WorkflowStart,

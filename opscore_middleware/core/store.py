@@ -185,9 +185,9 @@ class Store(Protocol):
     async def forget_instances(self, *, mark: Watermark, before: int, now: int) -> int:
         """Let go of instances not heard of since `before`: finished ones and lost ones.
 
-        They show no more, until they are heard of again; their history stays. An agent keeps the
-        one that it was heard of through last, since its state is taken from there. Returns how
-        many were let go of.
+        They show no more, until they are heard of again; their history stays, and what was last
+        given to them or stopped is forgotten. An agent keeps the one that it was heard of through
+        last, since its state is taken from there. Returns how many were let go of.
         """
         ...
 

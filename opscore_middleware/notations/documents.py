@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +19,7 @@ import yaml
 from opscore_middleware.core.workflows.faults import Loc, path_of
 from opscore_middleware.errors import InvalidInput
 
-__all__ = ["MAX_BYTES", "Document", "read_document"]
+__all__ = ["MAX_BYTES", "Document", "read_document", "repeated_names"]
 
 MAX_BYTES: Final = 256 * 1024
 """How large a document may be."""
@@ -53,22 +54,64 @@ def read_document(text: str | bytes) -> Document:
         raise InvalidInput("The document is nested too deeply.") from None
 
 
+def repeated_names(text: str | bytes) -> list[Loc]:
+    """Return where a JSON text has a name a second time in one object; nothing of what is no JSON.
+
+    Whoever reads such an object takes one of the two and passes over the other.
+    """
+    try:
+        _, repeats = _parsed(text)
+    except (ValueError, RecursionError):
+        return []  # whoever reads it says what is wrong with it
+    return repeats
+
+
+class _Repeats(dict[str, Any]):
+    """An object in which names stood twice, and which."""
+
+    names: Collection[str] = ()
+
+
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        value, repeats = _parsed(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise InvalidInput(f"The document is not JSON: {error}.", line=error.lineno) from None
     except ValueError as error:
         raise InvalidInput(f"The document is not JSON: {error}.") from None
+    if repeats:
+        where = path_of(repeats[0])
+        raise InvalidInput(
+            f"The document is not JSON: {repeats[0][-1]!r} stands twice in one object ({where})."
+        )
+    return value
 
 
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name!r} stands twice in one object")
-        found[name] = value
-    return found
+def _parsed(text: str | bytes, **options: Any) -> tuple[Any, list[Loc]]:
+    """Return what a JSON text spells, and where names stand twice."""
+    has_any = False
+
+    def as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal has_any
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        has_any = True
+        marked = _Repeats(found)
+        counts = Counter(name for name, _ in pairs)
+        marked.names = [name for name, count in counts.items() if count > 1]
+        return marked
+
+    value = json.loads(text, object_pairs_hook=as_object, **options)
+    return value, list(_repeats((), value)) if has_any else []
+
+
+def _repeats(loc: Loc, value: Any) -> Iterator[Loc]:
+    if isinstance(value, _Repeats):
+        yield from ((*loc, name) for name in value.names)
+    if isinstance(value, dict | list):
+        for place, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _repeats((*loc, place), one)
 
 
 def _no_constant(name: str) -> Any:

@@ -139,7 +139,7 @@ def forget_query(dialect: Dialect) -> str:
                     AND (later.last_seen_at, later.instance_key)
                         > (i.last_seen_at, i.instance_key)))
             ORDER BY i.agent_key, i.instance_id {dialect.lock})
-        RETURNING instance_key"""  # noqa: S608 - made of constants
+        RETURNING agent_key, instance_id"""  # noqa: S608 - made of constants
 
 
 def longest_silent_query(dialect: Dialect) -> str:

@@ -22,7 +22,20 @@ __all__ = ["census", "count_fleet", "deregister_overdue", "forget_instances"]
 
 _CENSUS: Final = census_query(POSTGRES)
 _CREWS: Final = crews_query(POSTGRES)
-_FORGET: Final = forget_query(POSTGRES)
+# The slots' rows in the order of their keys, as whoever gives them to tasks has them.
+_FORGET_AND_LET_GO: Final = f"""
+    WITH forgotten AS ({forget_query(POSTGRES)}
+    ), locked AS (
+        SELECT s.agent_id, s.instance_id
+        FROM forgotten AS i
+        JOIN opscore.agents AS a ON a.agent_key = i.agent_key
+        JOIN opscore.slots AS s ON s.agent_id = a.agent_id AND s.instance_id = i.instance_id
+        ORDER BY s.agent_id, s.instance_id FOR UPDATE OF s
+    ), let_go AS (
+        DELETE FROM opscore.slots AS s USING locked
+        WHERE s.agent_id = locked.agent_id AND s.instance_id = locked.instance_id
+    )
+    SELECT FROM forgotten"""  # noqa: S608 - made of constants
 _OVERDUE: Final = overdue_query(POSTGRES)
 _SILENT: Final = longest_silent_query(POSTGRES)
 
@@ -42,7 +55,7 @@ async def forget_instances(
     connection: Connection, *, mark: Watermark, before: int, now: int
 ) -> int:
     """Keep `core.store.Store.forget_instances`'s promise."""
-    return len(await connection.fetch(_FORGET, *mark, before, now))
+    return len(await connection.fetch(_FORGET_AND_LET_GO, *mark, before, now))
 
 
 async def count_fleet(connection: Connection, *, mark: Watermark) -> Headcount:

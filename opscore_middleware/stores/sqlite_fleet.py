@@ -23,6 +23,9 @@ __all__ = ["census", "count_fleet", "deregister_overdue", "forget_instances"]
 _CENSUS: Final = census_query(SQLITE)
 _CREWS: Final = crews_query(SQLITE)
 _FORGET: Final = forget_query(SQLITE)
+_LET_GO: Final = """
+    DELETE FROM slots
+    WHERE agent_id = (SELECT agent_id FROM agents WHERE agent_key = ?) AND instance_id = ?"""
 _OVERDUE: Final = overdue_query(SQLITE)
 _SILENT: Final = longest_silent_query(SQLITE)
 
@@ -41,7 +44,9 @@ def forget_instances(
     connection: sqlite3.Connection, *, mark: Watermark, before: int, now: int
 ) -> int:
     """Keep `core.store.Store.forget_instances`'s promise within the open transaction."""
-    return len(connection.execute(_FORGET, (*mark, before, now)).fetchall())
+    forgotten = connection.execute(_FORGET, (*mark, before, now)).fetchall()
+    connection.executemany(_LET_GO, forgotten)
+    return len(forgotten)
 
 
 def count_fleet(connection: sqlite3.Connection, *, mark: Watermark) -> Headcount:

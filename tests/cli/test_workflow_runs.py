@@ -153,6 +153,21 @@ def test_a_workflow_from_its_file_to_its_result(
     assert "completed" in opscore("session", "cancel", session_id).stderr
 
 
+def test_what_is_over_is_told_with_the_command_that_has_it_go_on(
+    opscore: Opscore, client: OpsCoreClient, tmp_path: Path
+) -> None:
+    agent_id = client.register_agent(Registration(agent_name="host")).agent_id
+    session_id = opscore(
+        *("workflow", "run", write(tmp_path, LONELY), "--agent", agent_id)
+    ).stdout.strip()
+    told = opscore("session", "retry", session_id).stderr
+    assert "`opscore task retry {taskId}`" in told
+    assert f"POST /v1/opscore/sessions/{session_id}/retry answered 409" in told
+    client.cancel_session(session_id)
+    told = opscore("session", "pause", session_id).stderr
+    assert f"`opscore session retry {session_id}` has it go on" in told
+
+
 def test_a_definition_in_a_file_runs_as_it_is(
     opscore: Opscore, client: OpsCoreClient, tmp_path: Path
 ) -> None:
@@ -167,6 +182,27 @@ def test_a_definition_in_a_file_runs_as_it_is(
     assert (shown["workflowId"], shown["workflowVersion"]) == ("other", 1)
     assert shown["initialPayload"] == {"topic": "sun"}
     assert (shown["progress"]["total"], shown["progress"]["completed"]) == (4, 4)
+
+
+def test_a_session_is_watched_by_programs(
+    opscore: Opscore, client: OpsCoreClient, tmp_path: Path
+) -> None:
+    file = tmp_path / "watched.yaml"
+    file.write_text(DIGEST.replace("id: digest", "id: watched"))
+    with working_agent(client, "digester", "find", "read", do=find_and_read) as agent_id:
+        done = opscore(
+            *("workflow", "run", str(file), "--agent", agent_id, "--payload", '{"topic": "sun"}')
+        )
+        watched = opscore("session", "watch", done.stdout.strip(), "--json")
+    assert (watched.returncode, watched.stderr) == (0, "")
+    told = [json.loads(line) for line in watched.stdout.splitlines()]
+    tasks = {one["taskId"]: one for one in told if "taskId" in one}
+    assert {(task["node"], task["item"], task["state"]) for task in tasks.values()} == {
+        *(("find", None, "completed"), ("read", None, "completed"), ("join", None, "completed")),
+        *(("read", 0, "completed"), ("read", 1, "completed")),
+    }
+    assert (told[-1]["sessionId"], told[-1]["state"]) == (done.stdout.strip(), "completed")
+    assert told[-1]["result"]["join"] == "one of sun and two of sun"
 
 
 def test_what_failed_is_dead_until_it_is_tried_again(
@@ -307,6 +343,18 @@ def test_on_a_terminal_a_session_is_cancelled_after_a_question(
 
 
 REFUSED = {
+    "a workflow that is not kept, and what lists those that are": (
+        *(("workflow", "show", "nothing"), 1, "`opscore workflow list` lists the ones that are"),
+    ),
+    "a session that nobody started, and what lists those that were": (
+        *(("session", "show", "none"), 1, "`opscore session list` lists the ones that were."),
+    ),
+    "a task that nobody made, and what lists those that were": (
+        *(("task", "why", "none"), 1, "`opscore task list` lists the ones that were."),
+    ),
+    "an agent that nobody registered, and what registers one": (
+        *(("agents", "show", "none"), 1, "`opscore agents register` registers one."),
+    ),
     "a workflow that is not kept": (("workflow", "show", "nothing"), 1, "'nothing'"),
     "a run of one that is not kept": (
         *(("workflow", "run", "nothing", "--agent", "host"), 1, "'nothing'"),

@@ -241,8 +241,32 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
     "a schedule with seconds": (
         *(workflow(task("a"), schedule="* * * * * *", agentId="x"), "schedule", "five fields"),
     ),
+    "a template that is too long": (
+        workflow(task("a", parameters={"x": f"{{{{ initialPayload.{'x' * 4000} }}}}"})),
+        "tasks[0].parameters.x",
+        "has 4,015 characters; an expression has at most 4,000",
+    ),
+    "an expression that multiplies what it is given": (
+        workflow(task("a", parameters={"x": f"{{{{ initialPayload{' | [@, @]' * 30} }}}}"})),
+        "tasks[0].parameters.x",
+        "may copy what it is given 1,073,741,824 times",
+    ),
+    "an expression that multiplies each of many": (
+        workflow(task("a", when="initialPayload" + " | [*].{a: @, b: map(&[@, @], @)}" * 12)),
+        "tasks[0].when",
+        "may copy what it is given",
+    ),
+    "an expression of too many parts within one another": (
+        *(workflow(task("a", forEach="initialPayload" + " | [0]" * 400)), "tasks[0].forEach"),
+        "has 402 parts within one another; at most 150 are taken",
+    ),
+    "a day that is none": (
+        workflow(task("a"), schedule="0 0 32 2 *", agentId="x"),
+        *("schedule", "'0 0 32 2 *' is no cron expression: bad day-of-month"),
+    ),
     "a day that never comes": (
-        *(workflow(task("a"), schedule="0 0 31 2 *", agentId="x"), "schedule", "day-of-month"),
+        workflow(task("a"), schedule="0 0 30 2 *", agentId="x"),
+        *("schedule", "'0 0 30 2 *' never comes: none of its months has that day"),
     ),
 }
 

@@ -74,7 +74,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         (BOMB, "*a is an alias; write out what it stands for (line 2, column 8)"),
         ("a: &a [*a]", "*a is an alias"),
         ("a: 1\nb: {c: 1, c: 2}", "'c' stands twice in one object (line 2, column 11)"),
-        ('{"a": {"c": 1, "c": 2}}', "'c' stands twice"),
+        ('{"a": [{"c": 1, "c": 2}]}', "'c' stands twice in one object (a[0].c)"),
         ("a: !!python/object/apply:os.system [ls]", "means nothing here (line 1"),
         ("a: !!str 5", "means nothing here"),
         ("a: !secret x", "the tag !secret means nothing here"),

@@ -175,6 +175,32 @@ def test_both_or_neither_is_refused(client: TestClient, agent_id: str, body: Any
     assert answer.status_code == 422
 
 
+def test_names_that_stand_twice_are_refused_with_their_place(
+    client: TestClient, agent_id: str
+) -> None:
+    path = f"/v1/opscore/agent/{agent_id}/workflow"
+    task = '{"taskId": "a", "name": "A", "when": "tasks", "when": null, "parameters": {%s}}'
+    definition = '{"id": "wf", "name": "One", "name": "Two", "tasks": [%s]}'
+    inline = definition % (task % '"x": 1, "x": 2')
+    refused = client.post(path, content=f'{{"workflowDefinition": {inline}}}')
+    assert refused.status_code == 422
+    assert refused.json()["faults"] == [
+        {"path": path, "message": "stands twice in one object"}
+        for path in ("name", "tasks[0].when", "tasks[0].parameters.x")
+    ]
+    kept = client.post("/v1/opscore/workflows", content=inline)
+    assert kept.status_code == 400
+    assert "'name' stands twice in one object (name)" in kept.json()["detail"]
+
+    body = '{"workflowDefinitionId": "x", "workflowDefinitionId": "wf"}'
+    (fault,) = client.post(path, content=body).json()["detail"]
+    assert fault["loc"] == ["body", "workflowDefinitionId"]
+
+    client.post("/v1/opscore/workflows", json=ONE)
+    payload = '{"workflowDefinitionId": "wf", "initialPayload": {"x": 1, "x": 2}}'
+    assert client.post(path, content=payload).status_code == 202
+
+
 def test_unknown_agents_and_definitions_are_not_found(client: TestClient, agent_id: str) -> None:
     unknown = client.post("/v1/opscore/agent/nobody/workflow", json={"workflowDefinition": ONE})
     assert (unknown.status_code, unknown.json()["code"]) == (404, "agent_not_found")

@@ -196,3 +196,30 @@ async def test_an_attempt_stays_stopped_while_another_instance_works_on_the_task
     assert set(await running.stopped(since=0)) == {
         *(Stopped("a", "i", "t.1"), Stopped("b", "i", "t.2")),
     }
+
+
+async def test_what_was_given_to_those_that_are_forgotten_is_forgotten_too(
+    running: Everything,
+) -> None:
+    day = 86400
+    await idle(running, "a", "old", "new")
+    await given(running, task("t"), task("u"))
+    slots = await claimed(running)
+    assert {slots["t"], slots["u"]} == {("a", "old"), ("a", "new")}
+    for name in slots:
+        await advanced(running, sets(name, state=TaskState.READY, stopped=True))
+    assert len(await running.stopped(since=0)) == 2
+
+    later = NOW + (day + 60) * SECOND
+    await running.heartbeat(
+        StoredHeartbeat("a", "old", NOW + SECOND, None, 10 * SECOND, None, None)
+    )
+    await running.apply_reports([said("idle", instance_id="new", at=later - NOW)])
+    mark = Watermark(NOW, later)
+    assert await running.forget_instances(mark=mark, before=later - day * SECOND, now=later) == 1
+    (left,) = await running.stopped(since=0)
+    assert (left.agent_id, left.instance_id) == ("a", "new")
+    assert await running.forget_instances(mark=mark, before=later - day * SECOND, now=later) == 0
+
+    await running.apply_reports([said("idle", instance_id="old", at=later - NOW + SECOND)])
+    assert set((await claimed(running, now=later + 2 * SECOND)).values()) == set(slots.values())

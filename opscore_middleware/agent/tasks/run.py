@@ -67,7 +67,8 @@ class Run:
         unit = None if self._origin is None else Unit(self._origin, self._name)
         try:
             body = await self._handler(self._arguments, self._context)
-        except HTTPException as refused:
+        except HTTPException as raised:
+            refused = _as_failure(raised)
             self._over(unit, None)
             self._attempt.ends(refused.status_code, _in_json(refused), refused.headers)
         except BaseException as raised:
@@ -96,7 +97,7 @@ class Run:
         try:
             body = await self._handler(self._arguments, self._context)
         except HTTPException as refused:
-            self._refuse(unit, refused)
+            self._refuse(unit, _as_failure(refused))
         except Exception as raised:
             self._raised = raised
             self._over(unit, raised)
@@ -154,6 +155,11 @@ class Run:
     def _tell(self, progress: float, message: str | None) -> None:
         if self._origin is not None and self._task_id is not None:
             self._origin.runtime.progress.put(self._task_id, progress, message)
+
+
+def _as_failure(raised: HTTPException) -> HTTPException:
+    """Return what was raised; a status that tells of no failure is the handler's mistake, a 500."""
+    return raised if raised.status_code >= 400 else HTTPException(500, raised.detail)
 
 
 def _in_json(refused: HTTPException) -> bytes:

@@ -16,6 +16,7 @@ from opscore_middleware.core.durations import parse_duration
 from opscore_middleware.core.models import AgentId, Name, Utc, Wire
 
 __all__ = [
+    "MAX_EXPRESSION",
     "MAX_TASKS",
     "Duration",
     "Missed",
@@ -32,9 +33,11 @@ __all__ = [
 MAX_TASKS: Final = 1000
 """How many tasks a definition may have; `forEach` makes many of one."""
 
+MAX_EXPRESSION: Final = 4000
+"""How many characters an expression may have."""
+
 WorkflowId = AgentId  # one segment of a path, too
 TaskName = AgentId
-_MAX_EXPRESSION: Final = 4000
 _UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
 _MILLISECOND: Final = SECOND // 1000
 
@@ -70,7 +73,7 @@ Duration = Annotated[
 ]
 """A span, kept in microseconds and written with a unit: `500ms`, `30s`, `15m`, `2h`, `7d`."""
 
-Expression = Annotated[str, Field(min_length=1, max_length=_MAX_EXPRESSION)]
+Expression = Annotated[str, Field(min_length=1, max_length=MAX_EXPRESSION)]
 """A JMESPath over `{initialPayload, tasks}`."""
 
 

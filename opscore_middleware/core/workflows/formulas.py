@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
-from opscore_middleware.core.workflows.expressions import TASK_FIELDS, Expressions
+from opscore_middleware.core.workflows.definition import MAX_EXPRESSION
+from opscore_middleware.core.workflows.expressions import (
+    ITEM_ROOTS,
+    TASK_FIELDS,
+    Expression,
+    Expressions,
+)
 from opscore_middleware.core.workflows.faults import Fault, Loc, nearest_name, quoted
 from opscore_middleware.core.workflows.graph import Graph
 from opscore_middleware.core.workflows.order import unknown_task
@@ -16,8 +22,9 @@ from opscore_middleware.core.workflows.templates import Hole, split
 __all__ = ["formula_faults"]
 
 _ROOTS: Final = ("initialPayload", "tasks")
-_ITEM_ROOTS: Final = ("item", "index")
 _MAX_DEPTH: Final = 100
+_MAX_PARTS: Final = 150  # within one another; more are more than Python's stack has room for
+_MAX_COPIES: Final = 100_000
 
 
 class _Scope(NamedTuple):
@@ -38,12 +45,17 @@ def formula_faults(
         if is_ordered and task.task_id is not None:
             before = graph.ancestors(task.task_id)
         scope = _Scope(_ROOTS, graph.predecessors.keys(), before, expressions)
-        if task.when:
+        if _is_read(task.when):
             yield from _expression((*task.loc, "when"), task.when, scope)
-        if task.for_each:
+        if _is_read(task.for_each):
             yield from _expression((*task.loc, "forEach"), task.for_each, scope)
-            scope = scope._replace(roots=_ROOTS + _ITEM_ROOTS)
+            scope = scope._replace(roots=_ROOTS + ITEM_ROOTS)
         yield from _value((*task.loc, "parameters"), task.parameters, scope, 0)
+
+
+def _is_read(text: str | None) -> TypeGuard[str]:
+    """Tell whether a field has what may be an expression; how long one is, its shape says."""
+    return text is not None and 0 < len(text) <= MAX_EXPRESSION
 
 
 def _value(loc: Loc, value: Any, scope: _Scope, depth: int) -> Iterator[Fault]:
@@ -90,7 +102,13 @@ def _template(loc: Loc, text: str, scope: _Scope) -> Iterator[Fault]:
         yield Fault(loc, str(error))
         return
     for part in parts:
-        if isinstance(part, Hole):
+        if isinstance(part, Hole) and len(part.expression) > MAX_EXPRESSION:
+            yield Fault(
+                loc,
+                f"{quoted(part.expression)} has {len(part.expression):,} characters; an expression "
+                f"has at most {MAX_EXPRESSION:,}",
+            )
+        elif isinstance(part, Hole):
             yield from _expression(loc, part.expression, scope)
 
 
@@ -101,10 +119,25 @@ def _expression(loc: Loc, text: str, scope: _Scope) -> Iterator[Fault]:
         hint = ' (a name with other than letters, digits and _ is quoted: tasks."step-1".result)'
         yield Fault(loc, f"{quoted(text)} is no expression: {error}{hint if '-' in text else ''}")
         return
+    excess = _excess(expression)
+    if excess is not None:
+        yield Fault(loc, f"{quoted(text)} {excess}; have a task before it do a part of that")
+        return
     for path in dict.fromkeys(expression.paths):
         message = _wrong(path, scope)
         if message is not None:
             yield Fault(loc, f"{quoted(text)}: {message}")
+
+
+def _excess(expression: Expression) -> str | None:
+    if expression.depth > _MAX_PARTS:
+        return f"has {expression.depth:,} parts within one another; at most {_MAX_PARTS} are taken"
+    if expression.copies > _MAX_COPIES:
+        return (
+            f"may copy what it is given {expression.copies:,} times, since parts such as [@, @] "
+            f"multiply one another; at most {_MAX_COPIES:,} copies are taken"
+        )
+    return None
 
 
 def _wrong(path: tuple[str, ...], scope: _Scope) -> str | None:

@@ -19,8 +19,8 @@ from opscore_middleware.errors import InvalidDefinition
 __all__ = ["Cron", "check", "parse"]
 
 Cron = Callable[[str, datetime], datetime]
-"""Returns when a cron expression next comes true after a time. Raises `ValueError`, saying why it
-never does."""
+"""Returns when a cron expression next comes true after a time. Raises `ValueError`, saying of one
+that never does why: it `is no cron expression: ...`, or it `never comes: ...`."""
 
 _MAX_FAULTS: Final = 100
 _MAX_CYCLES: Final = 20
@@ -73,7 +73,7 @@ def _schedule_faults(document: Mapping[str, Any], cron: Cron | None) -> Iterator
         try:
             cron(schedule, _SOME_DAY)
         except ValueError as error:
-            yield Fault(("schedule",), f"{quoted(schedule)} is no cron expression: {error}")
+            yield Fault(("schedule",), f"{quoted(schedule)} {error}")
 
 
 def _place(fault: Fault) -> int:

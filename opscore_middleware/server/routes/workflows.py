@@ -16,9 +16,10 @@ from opscore_middleware.core.runs.views import (
     WorkflowView,
 )
 from opscore_middleware.core.workflows.definition import WorkflowDefinition
+from opscore_middleware.core.workflows.faults import path_of
 from opscore_middleware.core.workflows.schema import json_schema
-from opscore_middleware.errors import InvalidInput
-from opscore_middleware.notations.documents import read_document
+from opscore_middleware.errors import InvalidDefinition, InvalidInput, ValidationFailed
+from opscore_middleware.notations.documents import read_document, repeated_names
 from opscore_middleware.server.body import parse
 from opscore_middleware.server.errors import INVALID, responses
 from opscore_middleware.server.idempotency import IdempotencyKey, creation
@@ -36,6 +37,8 @@ router = APIRouter(prefix="/v1/opscore", tags=["workflows"], dependencies=[Known
 _START: Final = TypeAdapter(WorkflowStart)
 _DEFINITION: Final[dict[str, Any]] = request_body(WorkflowDefinition)
 _DEFINITION["content"]["application/yaml"] = {"schema": {"type": "string"}}
+
+_DEFINITIONS: Final = ("workflowDefinition", "workflow_definition")
 
 WorkflowIdPath = Annotated[str, Path(alias="workflowId", min_length=1, max_length=200)]
 Version = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
@@ -112,6 +115,7 @@ async def start_workflow(
     """
     body = await request.body()
     refuse_misspelled(WorkflowStart, body)
+    _refuse_repeats(body)
     start = parse(_START, body)
     made = await creation(request, key, _begun, clock=now)
     started = await runs.start(agent_id, start, creation=made, traceparent=traceparent())
@@ -122,6 +126,28 @@ async def start_workflow(
         agent_id=agent_id,
     )
     return started
+
+
+def _refuse_repeats(body: bytes) -> None:
+    """Raise for names that stand twice: in the body, or in the definition that comes along.
+
+    A payload is whoever's it is.
+    """
+    repeats = repeated_names(body)
+    if any(len(loc) == 1 for loc in repeats):
+        told = "stands twice in the body; give it once"
+        raise ValidationFailed(
+            [
+                {"type": "repeated_name", "loc": ("body", *loc), "msg": told, "input": None}
+                for loc in repeats
+                if len(loc) == 1
+            ]
+        )
+    faults = [loc[1:] for loc in repeats if loc[0] in _DEFINITIONS]
+    if faults:
+        raise InvalidDefinition(
+            [{"path": path_of(loc), "message": "stands twice in one object"} for loc in faults]
+        )
 
 
 def _begun(started: WorkflowStarted) -> tuple[int, WorkflowStarted]:

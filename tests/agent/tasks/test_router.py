@@ -310,6 +310,22 @@ async def test_a_handler_says_by_a_status_how_it_failed(
 
 
 @pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("status", [200, 204, 307])
+async def test_what_is_raised_is_a_failure_whatever_its_status(
+    status: int, inline: bool, ops_core: ScriptedOpsCore
+) -> None:
+    raised = HTTPException(status, "well done?", headers={"Location": "/elsewhere"})
+    agent = agent_with(failing(raised, inline=inline), ops_core)
+    exchange = await send(agent, forwarded())
+    assert exchange.status == (500 if inline else 202)
+    if inline:
+        assert answered(exchange)[1] == {"detail": "well done?", "code": "task_failed"}
+    (_, end) = await reported(ops_core, "active", "error")
+    assert end["details"]["opscore_task_state"] == "failed"
+    assert end["details"]["opscore_task_status"] == 500
+
+
+@pytest.mark.parametrize("inline", [True, False])
 @pytest.mark.parametrize(("status", "state"), [(429, "idle"), (503, "error")])
 async def test_a_handler_without_room_says_for_how_long(
     status: int, state: str, inline: bool, ops_core: ScriptedOpsCore

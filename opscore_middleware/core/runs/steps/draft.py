@@ -8,6 +8,7 @@ from opscore_middleware.core.runs.plans import Node, Plan, Rules
 from opscore_middleware.core.runs.records import Run
 from opscore_middleware.core.runs.tasks import OPEN, Task, TaskState, replaced
 from opscore_middleware.core.sessions import TERMINAL, SessionState
+from opscore_middleware.core.workflows.budget import Allowance
 
 __all__ = ["LIVE", "Draft"]
 
@@ -24,7 +25,7 @@ class Draft:
         now: in microseconds since the Unix epoch.
     """
 
-    __slots__ = ("_rows", "_tasks", "now", "plan", "rules", "run", "starts_at")
+    __slots__ = ("_rows", "_tasks", "allowance", "now", "plan", "rules", "run", "starts_at")
 
     def __init__(self, run: Run, rules: Rules, now: int) -> None:
         self.run = run
@@ -32,6 +33,7 @@ class Draft:
         self.now = now
         self.plan: Plan = rules.plan(run)
         self.starts_at = now
+        self.allowance = Allowance()
         self._tasks: dict[str, Task] | None = None
         self._rows: dict[str, str] | None = None
 

@@ -8,16 +8,16 @@ from typing import Any, Final
 from opscore_middleware.core.runs.plans import Node
 from opscore_middleware.core.runs.steps.draft import Draft
 from opscore_middleware.core.runs.tasks import Task, TaskState
-from opscore_middleware.core.workflows.expressions import condition, items, render
+from opscore_middleware.core.workflows.expressions import Reckoning
 from opscore_middleware.errors import ExpressionFailed
 
 __all__ = [
     "as_json",
     "as_known_json",
-    "context_of",
     "is_wanted",
     "items_of",
     "parameters_of",
+    "reckoning_of",
     "result_of",
 ]
 
@@ -39,22 +39,20 @@ def as_known_json(value: Any) -> str:
         return as_json(json.loads(json.dumps(value), parse_constant=str))
 
 
-def is_wanted(draft: Draft, node: Node, context: dict[str, Any]) -> bool:
+def is_wanted(node: Node, asked: Reckoning) -> bool:
     """Tell whether a node's `when` lets it be done. Raises `ExpressionFailed`."""
     when = node.definition.when
-    return when is None or condition(when, context, expressions=draft.rules.expressions)
+    return when is None or asked.condition(when)
 
 
-def items_of(draft: Draft, node: Node, context: dict[str, Any]) -> list[Any] | None:
+def items_of(node: Node, asked: Reckoning) -> list[Any] | None:
     """Return what a node is done for, None where it is done once. Raises `ExpressionFailed`."""
     for_each = node.definition.for_each
-    if for_each is None:
-        return None
-    return items(for_each, context, expressions=draft.rules.expressions)
+    return None if for_each is None else asked.items(for_each)
 
 
 def parameters_of(
-    draft: Draft, node: Node, context: dict[str, Any], *, item: Any = None, index: int | None = None
+    draft: Draft, node: Node, asked: Reckoning, *, item: Any = None, index: int | None = None
 ) -> str:
     """Return a node's parameters, filled in, as JSON. Raises `ExpressionFailed`.
 
@@ -65,24 +63,18 @@ def parameters_of(
         if is_first and not node.stands_in_for and draft.run.initial_payload is not None:
             return draft.run.initial_payload
         return node.parameters
-    filled = render(
-        node.definition.parameters,
-        context,
-        expressions=draft.rules.expressions,
-        item=item,
-        index=index,
-    )
+    filled = asked.render(node.definition.parameters, item=item, index=index)
     try:
         return as_json(filled)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ExpressionFailed(
             f"The parameters of task {node.name!r} came to what JSON cannot say: {error}.",
             task=node.name,
         ) from None
 
 
-def context_of(draft: Draft, node: Node) -> dict[str, Any]:
-    """Return what a node's expressions are asked of, as far as they name it.
+def reckoning_of(draft: Draft, node: Node) -> Reckoning:
+    """Return what answers a node's expressions, from what they name.
 
     Raises `ExpressionFailed` where they use a result that there was, and that was lost.
     """
@@ -91,7 +83,7 @@ def context_of(draft: Draft, node: Node) -> dict[str, Any]:
         and node.definition.when is None
         and not node.definition.for_each
     ):
-        return {}
+        return _reckoning(draft, {})
     payload = draft.run.initial_payload
     for name in sorted(node.results):
         row = _standing_in(draft, name)
@@ -101,10 +93,16 @@ def context_of(draft: Draft, node: Node) -> dict[str, Any]:
                 f"Task {node.name!r} uses the result of {name!r}, which there is none of. {lost}",
                 task=node.name,
             )
-    return {
+    context = {
         "initialPayload": None if payload is None else json.loads(payload),
         "tasks": {name: _seen(draft, name) for name in node.named},
     }
+    return _reckoning(draft, context)
+
+
+def _reckoning(draft: Draft, context: dict[str, Any]) -> Reckoning:
+    budget = draft.allowance.budget()
+    return Reckoning(context, expressions=draft.rules.expressions, budget=budget)
 
 
 def result_of(draft: Draft, name: str) -> str | None:

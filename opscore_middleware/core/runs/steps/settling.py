@@ -16,14 +16,16 @@ from opscore_middleware.core.runs.plans import Node
 from opscore_middleware.core.runs.steps.draft import LIVE, Draft
 from opscore_middleware.core.runs.steps.filling import (
     as_json,
-    context_of,
     is_wanted,
     items_of,
     parameters_of,
+    reckoning_of,
     result_of,
 )
 from opscore_middleware.core.runs.tasks import ENDED, OPEN, Task, TaskState
 from opscore_middleware.core.sessions import SessionState
+from opscore_middleware.core.workflows.budget import MAX_SIZE
+from opscore_middleware.core.workflows.expressions import Reckoning
 from opscore_middleware.errors import ExpressionFailed
 
 __all__ = ["MAX_ITEMS", "MAX_SIZE", "Standing", "cancelled", "made_ready", "settle", "standing"]
@@ -31,9 +33,7 @@ __all__ = ["MAX_ITEMS", "MAX_SIZE", "Standing", "cancelled", "made_ready", "sett
 MAX_ITEMS: Final = 10_000
 """How many items a `forEach` may find."""
 
-MAX_SIZE: Final = 32 * 1024 * 1024
-"""How many characters the parameters of all items may come to, and how many their results."""
-
+# MAX_SIZE is also what the parameters of all items may come to together, and all their results.
 
 _BROKEN: Final = frozenset({TaskState.FAILED, TaskState.CANCELLED})
 
@@ -133,13 +133,13 @@ def _begin(draft: Draft, node: Node, row: Task) -> Task:
         if TaskState.FAILED not in states:
             return _ended(draft, row, TaskState.SKIPPED)
     try:
-        context = context_of(draft, node)
-        if not is_wanted(draft, node, context):
+        asked = reckoning_of(draft, node)
+        if not is_wanted(node, asked):
             return _ended(draft, row, TaskState.SKIPPED)
-        found = items_of(draft, node, context)
+        found = items_of(node, asked)
         if found is not None:
-            return _spread(draft, node, row, found, context)
-        parameters = parameters_of(draft, node, context)
+            return _spread(draft, node, row, found, asked)
+        parameters = parameters_of(draft, node, asked)
     except ExpressionFailed as error:
         return _refused(draft, row, error)
     return made_ready(draft, row, at=_when(draft, node), parameters=parameters)
@@ -153,7 +153,7 @@ def _when(draft: Draft, node: Node) -> int:
     return min(at, LATEST)
 
 
-def _spread(draft: Draft, node: Node, row: Task, found: list[Any], context: dict[str, Any]) -> Task:
+def _spread(draft: Draft, node: Node, row: Task, found: list[Any], asked: Reckoning) -> Task:
     if len(found) > MAX_ITEMS:
         raise ExpressionFailed(
             f"forEach {node.definition.for_each!r} gives {len(found):,} items; at most "
@@ -164,7 +164,7 @@ def _spread(draft: Draft, node: Node, row: Task, found: list[Any], context: dict
     given: list[str] = []
     size = 0
     for index, item in enumerate(found):
-        given.append(parameters_of(draft, node, context, item=item, index=index))
+        given.append(parameters_of(draft, node, asked, item=item, index=index))
         size += len(given[-1])
         if size > MAX_SIZE:
             raise ExpressionFailed(
