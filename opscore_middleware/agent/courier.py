@@ -94,6 +94,7 @@ class Courier:
         self._most = _MOST
         self._singles_until = 0.0
         self._gone = False
+        self._owed: Entry | None = None  # refused for good, and not counted yet
         self._given_up = 0  # transitions folded and dropped, as of the last delivery
 
     def after_fork(self) -> None:
@@ -101,6 +102,7 @@ class Courier:
         self._link.forget()
         self._registrar.after_fork()
         self._hand.clear()
+        self._owed = None
 
     def close(self) -> None:
         """Drop the connections."""
@@ -122,6 +124,8 @@ class Courier:
             self._progress.clear()
         if not self._hand and not len(self._progress):
             return None
+        if self._hand and self._owed is not None:
+            self._count(self._owed, self._hand[0])
         now = self._monotonic()
         if now < self._not_before and not urgent:
             return self._not_before - now
@@ -216,6 +220,8 @@ class Courier:
         barer = _barer(bad)
         if barer is not None:
             self._hand.appendleft(barer)
+        else:
+            self._owed = bad
         self._notices.once(
             "refused" if barer is None else "details",
             logging.WARNING,
@@ -227,6 +233,14 @@ class Courier:
             answer.reason,
         )
         return 0.0
+
+    def _count(self, refused: Entry, following: Entry) -> None:
+        """Count what was refused in the report that follows it, where that is of its instance."""
+        self._owed = None
+        if refused.instance is following.instance:
+            self._hand[0] = self._outbox.fold(refused, following)
+        else:
+            self._outbox.drop(refused)
 
     def _farewell(self, agent_id: str) -> float:
         self._gone = True

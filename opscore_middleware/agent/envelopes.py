@@ -16,6 +16,7 @@ __all__ = [
     "TOKENS",
     "Detector",
     "Failure",
+    "Shown",
     "Verdict",
     "bounded",
     "find_event_failure",
@@ -35,6 +36,12 @@ class Failure(NamedTuple):
 
     kind: str
     message: str
+
+
+class Shown(Failure):
+    """One that an object tells of by its state: of the call that shows it only if that worked."""
+
+    __slots__ = ()
 
 
 Path: TypeAlias = tuple[str, ...]
@@ -59,6 +66,8 @@ class Sign(NamedTuple):
 
     kind: str
     """What it is called; `{}` stands for the field's value."""
+    found: type[Failure]
+    """Of whom it tells: `Failure` of the call itself, `Shown` of what the call may only look at."""
     within: Within
     places: tuple[Path, ...]
     """Where the telling object may stand, from the root."""
@@ -131,7 +140,6 @@ def _never_jsonrpc(root: Object, _holder: Object) -> bool:
 
 
 _ROOT: Final[tuple[Path, ...]] = ((),)
-_RUN: Final[tuple[Path, ...]] = ((), ("run",))
 _A2A: Final[tuple[Path, ...]] = (
     (),
     ("result",),
@@ -145,6 +153,7 @@ _A2A_WORDS: Final[tuple[Path, ...]] = (
     ("status", "message", "parts", "text"),
     ("status", "message", "content", "text"),
 )
+_ACP_WORDS: Final[tuple[Path, ...]] = (("error", "message"), ("error",))
 _AGNO_EVENT: Final = _is("RunError", "TeamRunError", "WorkflowError")
 _AGNO_WORDS: Final[tuple[Path, ...]] = (("content",), ("error",))
 _OPENAI_EVENT: Final = _is("response.failed", "run.failed", "thread.run.failed")
@@ -172,41 +181,45 @@ _WORKFLOW_WORDS: Final[tuple[Path, ...]] = (
 _ANY, _EVENT, _NAME = Within.ANY, Within.EVENT, Within.NAME
 # fmt: off
 SIGNS: Final[tuple[Sign, ...]] = (
-    Sign("JSON-RPC {}", _ANY, _ROOT, ("error", "code"), _is_own_fault, _is_jsonrpc,
+    Sign("JSON-RPC {}", Failure, _ANY, _ROOT, ("error", "code"), _is_own_fault, _is_jsonrpc,
          (("error", "message"),), ("error",)),
-    Sign("A2A {}", _ANY, _A2A, ("status", "state"), _A2A_FAILED, _is_a2a,
+    Sign("A2A {}", Shown, _ANY, _A2A, ("status", "state"), _A2A_FAILED, _is_a2a,
          _A2A_WORDS, ("failed", "rejected")),
-    Sign("MCP isError", _ANY, (("result",),), ("isError",), lambda value: value is True,
+    Sign("MCP isError", Failure, _ANY, (("result",),), ("isError",), lambda value: value is True,
          _is_jsonrpc, (("content", "text"),), ("error",)),
-    Sign("AG-UI {}", _ANY, _ROOT, ("type",), _is("RUN_ERROR"), _always,
+    Sign("AG-UI {}", Failure, _ANY, _ROOT, ("type",), _is("RUN_ERROR"), _always,
          (("message",), ("error", "message")), ("error",)),
-    Sign("ACP {}", _ANY, _RUN, ("status",), _is("failed"), _has("run_id"),
-         (("error", "message"), ("error",)), ("failed",)),
-    Sign("OpenAI {}", _ANY, _ROOT, ("type",), _OPENAI_EVENT, _has("response", "run"),
+    Sign("ACP {}", Shown, _ANY, _ROOT, ("status",), _is("failed"), _has("run_id"),
+         _ACP_WORDS, ("failed",)),
+    Sign("ACP {}", Failure, _ANY, (("run",),), ("status",), _is("failed"), _has("run_id"),
+         _ACP_WORDS, ("failed",)),
+    Sign("OpenAI {}", Failure, _ANY, _ROOT, ("type",), _OPENAI_EVENT, _has("response", "run"),
          _OPENAI_WORDS, ("failed",)),
-    Sign("agno {}", _ANY, _ROOT, ("event",), _AGNO_EVENT, _is_outermost_known_run,
+    Sign("agno {}", Failure, _ANY, _ROOT, ("event",), _AGNO_EVENT, _is_outermost_known_run,
          _AGNO_WORDS, ("error",)),
-    Sign("agno {}", _ANY, _ROOT, ("status",), _is("ERROR"), _is_outermost_known_run,
+    Sign("agno {}", Shown, _ANY, _ROOT, ("status",), _is("ERROR"), _is_outermost_known_run,
          _AGNO_WORDS, ("error",)),
-    Sign("LangGraph __error__", _ANY, _ROOT, ("__error__",), bool, _always,
+    Sign("LangGraph __error__", Shown, _ANY, _ROOT, ("__error__",), bool, _always,
          (("__error__", "message"), ("__error__", "error"), ("__error__",)), ("error",)),
-    Sign("LlamaIndex {}", _ANY, _ROOT, ("type",), _is_failed_event, _is_workflow_event,
+    Sign("LlamaIndex {}", Failure, _ANY, _ROOT, ("type",), _is_failed_event, _is_workflow_event,
          _WORKFLOW_WORDS, ("failed",)),
-    Sign("LlamaIndex {}", _ANY, _ROOT, ("qualified_name",), _is_failed_event, _is_workflow_event,
-         _WORKFLOW_WORDS, ("failed",)),
-    Sign("OpenAI {}", _EVENT, _ROOT, ("type",), _OPENAI_EVENT, _always,
+    Sign("LlamaIndex {}", Failure, _ANY, _ROOT, ("qualified_name",), _is_failed_event,
+         _is_workflow_event, _WORKFLOW_WORDS, ("failed",)),
+    Sign("OpenAI {}", Failure, _EVENT, _ROOT, ("type",), _OPENAI_EVENT, _always,
          _OPENAI_WORDS, ("failed",)),
-    Sign("agno {}", _EVENT, _ROOT, ("event",), _AGNO_EVENT, _is_outermost_run,
+    Sign("agno {}", Failure, _EVENT, _ROOT, ("event",), _AGNO_EVENT, _is_outermost_run,
          _AGNO_WORDS, ("error",)),
-    Sign("Vercel AI {}", _EVENT, _ROOT, ("type",), _is("error"), _has("errorText"),
+    Sign("Vercel AI {}", Failure, _EVENT, _ROOT, ("type",), _is("error"), _has("errorText"),
          (("errorText",),), ("error",)),
     # Whether JSON-RPC's own error is a failure depends on its code.
-    Sign("Event error", _EVENT, _ROOT, ("error",), bool, _never_jsonrpc,
+    Sign("Event error", Failure, _EVENT, _ROOT, ("error",), bool, _never_jsonrpc,
          (("error", "message"), ("error",), ("message",)), ("error",)),
-    Sign("Event {}", _NAME, _ROOT, (), _is("error"), _always, _EVENT_WORDS, ("error",)),
-    Sign("OpenAI {}", _NAME, _ROOT, (), _OPENAI_EVENT, _always, _OPENAI_WORDS, ("failed",)),
-    Sign("agno {}", _NAME, _ROOT, (), _AGNO_EVENT, _is_outermost_run, _AGNO_WORDS, ("error",)),
-    Sign("LlamaIndex {}", _NAME, _ROOT, (), _is_failed_event, _always,
+    Sign("Event {}", Failure, _NAME, _ROOT, (), _is("error"), _always, _EVENT_WORDS, ("error",)),
+    Sign("OpenAI {}", Failure, _NAME, _ROOT, (), _OPENAI_EVENT, _always,
+         _OPENAI_WORDS, ("failed",)),
+    Sign("agno {}", Failure, _NAME, _ROOT, (), _AGNO_EVENT, _is_outermost_run,
+         _AGNO_WORDS, ("error",)),
+    Sign("LlamaIndex {}", Failure, _NAME, _ROOT, (), _is_failed_event, _always,
          (*_WORKFLOW_WORDS, ("message",)), ("failed",)),
 )
 # fmt: on
@@ -341,7 +354,7 @@ def _look_at_name(event: str, data: object, raw: bytes) -> Failure | None:
 
 def _failure(sign: Sign, value: object, holder: Object) -> Failure:
     words = next(filter(None, (_words(holder, path) for path in sign.messages)), _UNSAID)
-    return Failure(bounded(sign.kind.format(value), _KIND_LIMIT), bounded(words))
+    return sign.found(bounded(sign.kind.format(value), _KIND_LIMIT), bounded(words))
 
 
 def _at(value: Any, path: Path) -> Any:

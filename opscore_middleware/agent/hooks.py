@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from opscore_middleware.agent.outbox import Entry
 from opscore_middleware.agent.results import ResultMap
 from opscore_middleware.core.states import AgentState
 
-__all__ = ["Hooks", "StateChange"]
+__all__ = ["Hooks", "StateChange", "guarded"]
 
 logger = logging.getLogger("opscore_middleware")
 
@@ -42,6 +43,7 @@ class Hooks(NamedTuple):
     on_transition: Callable[[StateChange], None] | None = None
     on_cancel: Callable[[str], None] | None = None
     result: ResultMap | None = None
+    clock: Callable[[], float] = time.time
 
     def redacted(self, details: dict[str, Any]) -> dict[str, Any]:
         """Return what may be told of a failure; where `redact` fails, only its kind is.
@@ -84,3 +86,29 @@ class Hooks(NamedTuple):
             self.on_transition(change)
         except BaseException:  # SystemExit as well: it would end the reporter's thread
             logger.exception("on_transition failed for %s", entry.state)
+
+
+def guarded(clock: Callable[[], float]) -> Callable[[], float]:
+    """Return an integrator's clock, with the machine's time wherever it tells none."""
+    if clock is time.time:
+        return clock
+    failed = False
+
+    def now() -> float:
+        nonlocal failed
+        try:
+            at = float(clock())
+            datetime.fromtimestamp(at, UTC)  # what is no time would hold up everything behind it
+        except Exception as exception:
+            at = time.time()
+            if not failed:
+                failed = True
+                logger.warning(
+                    "clock= function %r told no time (%s: %s); the machine's is told; said once",
+                    getattr(clock, "__qualname__", type(clock).__qualname__),
+                    type(exception).__qualname__,
+                    exception,
+                )
+        return at
+
+    return now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -11,7 +12,7 @@ import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from opscore_middleware.agent.envelopes import Detector, Verdict
-from opscore_middleware.agent.hooks import Hooks, StateChange
+from opscore_middleware.agent.hooks import Hooks, StateChange, guarded
 from opscore_middleware.agent.integrations.choice import Choice
 from opscore_middleware.agent.integrations.protocol import Integration
 from opscore_middleware.agent.lifespan import WatchedLifespan
@@ -89,6 +90,7 @@ class OpsCoreMiddleware:
         handle_signals: report `draining` as soon as SIGTERM or SIGINT arrives; the handlers that
             were there still run.
         transport: makes the `httpx.BaseTransport` to Ops-Core, for proxies and tests.
+        clock: the time that is told with each transition, in seconds since the epoch.
 
     Raises:
         ConfigurationError: a setting is malformed, or `app` is not an ASGI app.
@@ -122,6 +124,7 @@ class OpsCoreMiddleware:
         spans: bool = False,
         handle_signals: bool = True,
         transport: Callable[[], httpx.BaseTransport] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         _check_asgi(app)
         self.app = app
@@ -152,6 +155,7 @@ class OpsCoreMiddleware:
             on_transition=on_transition,
             on_cancel=on_cancel,
             result=report_results if callable(report_results) else None,
+            clock=guarded(clock),
         )
         self._integrations = Choice(settings.integrations)
         self._rules = Rules(settings)

@@ -87,7 +87,7 @@ class Outbox:
         """Says the sequence, the state and the time of the newest transition, whether it was put
         or not; None where all are put."""
         self.dropped = 0
-        """Transitions that had to go because a newer instance has as much to tell, so far."""
+        """Transitions that nothing tells of, since a newer instance came after them, so far."""
         self._folded = 0
         self.reset()
 
@@ -168,6 +168,18 @@ class Outbox:
         came = len(self.entries) + 1 + self._newest_of(self._rush)[COALESCED]
         return min(self.limit, _ROOM_IN_A_RUSH) if came > self.limit else self.limit
 
+    def fold(self, earlier: Entry, later: Entry) -> Entry:
+        """Return the later of two that were taken, with the earlier folded into it."""
+        with self.lock:
+            self._folded += 1
+        return Entry._make(_folded(earlier, later))
+
+    def drop(self, entry: tuple[Any, ...]) -> None:
+        """Count one that nothing tells of any more, and what was folded into it."""
+        with self.lock:
+            self.dropped += 1 + entry[COALESCED]
+            self._folded -= entry[COALESCED]
+
     def clear(self) -> None:
         """Forget everything."""
         self.take()
@@ -195,7 +207,7 @@ class Outbox:
             self._folded += 1
             entries.append(_folded(last, newest))
         else:
-            self.dropped += 1 + entries.popleft()[COALESCED]
+            self.drop(entries.popleft())
             entries.append(last)
             entries.append(newest)
 

@@ -167,13 +167,17 @@ def _incoming_trace(scope: Mapping[str, Any] | None) -> str | None:
 
 
 def _where(scope: Mapping[str, Any]) -> str | None:
-    """Name the route by its template; the path itself may hold ids."""
-    template = getattr(scope.get("route"), "path", None)
-    if isinstance(template, str):
-        return f"{scope.get('method', '')} {template}".strip()
+    """Name the method, and the route by its template; the path itself may hold ids.
+
+    Starlette leaves its route in the scope, Litestar the template, many others nothing.
+    """
+    name = getattr(scope.get("route"), "path", None) or scope.get("path_template")
     endpoint = scope.get("endpoint")
-    name = getattr(endpoint, "__qualname__", None) or type(endpoint).__qualname__
-    return f"{scope.get('method', '')} {name}".strip() if endpoint is not None else None
+    if not isinstance(name, str):
+        name = getattr(endpoint, "__qualname__", None) or type(endpoint).__qualname__
+        if endpoint is None:
+            name = ""
+    return f"{scope.get('method', '')} {name}".strip()
 
 
 def _message(exception: BaseException) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from opscore_middleware.agent.delivery import Answer, backoff
+from opscore_middleware.agent.delivery import LONGEST, Answer, Verdict, backoff, judge
 from opscore_middleware.agent.identity import Named, registration
 from opscore_middleware.agent.link import Link
 from opscore_middleware.agent.notices import Notices
@@ -155,10 +155,27 @@ class Registrar:
         try:
             self.agent_id = call.result(answer.status, answer.body)
         except RemoteError as refusal:
+            if answer.code is None and judge(answer, batch=False) is not Verdict.REFUSED:
+                return self._answered_by_another(answer)
             return self._refused("Ops-Core", refusal)
         self._ours = agent_id is None
         self._registered("Ops-Core")
         return 0.0
+
+    def _answered_by_another(self, answer: Answer) -> float:
+        """Try again as after an outage: a proxy may answer until Ops-Core has started."""
+        self._notices.once(
+            "registration",
+            logging.WARNING,
+            "%s answered the registration of this agent with %d, not as Ops-Core does. Where it "
+            "is not just starting: set OPSCORE_API_URL to Ops-Core's address, or OPSCORE_AGENT_ID "
+            "where it registers nobody. Trying again, every %d seconds at most.",
+            self._opscore.api_url,
+            answer.status,
+            LONGEST,
+        )
+        self._attempts += 1
+        return backoff(self._attempts)
 
     # --- AgentKit --------------------------------------------------------------------------------
 

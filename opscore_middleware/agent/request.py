@@ -15,6 +15,7 @@ from opscore_middleware.agent.correlation import (
 )
 from opscore_middleware.agent.departure import client_has_left
 from opscore_middleware.agent.ended import ACCEPTED, TaskEnd, asked_to_wait
+from opscore_middleware.agent.envelopes import Shown
 from opscore_middleware.agent.outcome import (
     describe_exception,
     describe_failure,
@@ -255,7 +256,7 @@ class WatchedRequest(SharedUnit):
         if status >= 500:
             self._fail(describe_status(status, scope), self._failed_end())
             return True
-        if failure is not None:
+        if failure is not None and not (isinstance(failure, Shown) and self._only_looks()):
             self._fail(describe_failure(failure, scope), self._failed_end())
             return True
         if not self.finished:
@@ -268,6 +269,11 @@ class WatchedRequest(SharedUnit):
         else:
             self._end(self._completed_end() if status < 300 else self._failed_end())
         return True
+
+    def _only_looks(self) -> bool:
+        """Whether it has done no work of its own, so that what it shows is another's."""
+        read = self.read
+        return self.unit is None and self.task is None and not (read is not None and read.counted)
 
     def _failed_end(self) -> TaskEnd:
         return TaskEnd("failed", self.status, retry_after=self.wait)

@@ -108,6 +108,7 @@ class AgentRuntime:
             self.reporter.bell,
             error_hold=settings.error_hold,
             read_grace=settings.read_grace,
+            clock=self.hooks.clock,
         )
         _running.add(self)
 

@@ -10,7 +10,7 @@ import anyio
 from opscore_middleware import OpsCoreMiddleware
 from tests.agent.support import ScriptedOpsCore, watched
 
-__all__ = ["JSON", "Exchange", "doing", "reported"]
+__all__ = ["JSON", "Exchange", "answering", "doing", "reported"]
 
 JSON = ((b"content-type", b"application/json"),)
 
@@ -76,6 +76,22 @@ def doing(
         await work()
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b"done"})
+
+    return watched(app, ops_core, **settings)
+
+
+def answering(
+    ops_core: ScriptedOpsCore, *chunks: bytes, media: str = "application/json", **settings: Any
+) -> OpsCoreMiddleware:
+    """Return an agent that answers 200 with these chunks."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        headers = [(b"content-type", media.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
     return watched(app, ops_core, **settings)
 

@@ -213,3 +213,35 @@ async def test_a_listener_that_never_returns_costs_no_memory_but_what_is_bounded
     go_on.set()
     await wait_until_async(lambda: heard[-1:] == [10_002])
     assert len(heard) <= 4096 + 2
+
+
+# --- clock ---------------------------------------------------------------------------------------
+
+
+async def test_the_own_clock_s_time_is_reported(ops_core: ScriptedOpsCore) -> None:
+    agent = doing(nothing, ops_core, clock=lambda: 86_400.5)
+    await Exchange().run(agent)
+    for report in await reported(ops_core, "active", "idle"):
+        assert report["timestamp"] == "1970-01-02T00:00:00.500000+00:00"
+        assert report["startedAt"] == "1970-01-02T00:00:00.500000+00:00"
+
+
+def raises() -> float:
+    raise RuntimeError("stopped")
+
+
+@pytest.mark.parametrize(
+    "clock",
+    [raises, lambda: float("nan"), lambda: 1e300, lambda: "noon", lambda: None],
+    ids=["raises", "no number", "no year", "a text", "nothing"],
+)
+async def test_a_clock_that_tells_no_time_hurts_nobody_and_is_told_of_once(
+    clock: Any, ops_core: ScriptedOpsCore, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = datetime.now(UTC)
+    await Exchange().run(doing(nothing, ops_core, clock=clock))
+    for report in await reported(ops_core, "active", "idle"):
+        assert before <= datetime.fromisoformat(report["timestamp"]) <= datetime.now(UTC)
+    [line] = caplog.messages
+    assert "clock=" in line
+    caplog.clear()

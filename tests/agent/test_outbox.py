@@ -61,6 +61,7 @@ def test_nothing_goes_uncounted_and_the_newest_is_never_lost(events: list[int], 
     order = [(int(e.instance.instance_id), e.sequence) for e in taken]
     assert order == sorted(order)
     assert len(taken) + sum(e.coalesced for e in taken) + outbox.dropped == puts
+    assert outbox.folded == sum(e.coalesced for e in taken)
     told = sum(e.errors + (e.state is AgentState.ERROR) for e in taken)
     assert told == errors if outbox.dropped == 0 else told <= errors
 
@@ -173,3 +174,4 @@ def test_a_new_instance_is_never_folded_into_the_one_before() -> None:
     kept = outbox.take()
     assert [(e.instance, e.sequence) for e in kept][-1] == (later, 10)
     assert len(kept) + sum(entry.coalesced for entry in kept) + outbox.dropped == 20
+    assert outbox.folded == sum(entry.coalesced for entry in kept)

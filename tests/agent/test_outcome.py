@@ -69,6 +69,22 @@ def test_a_failure_is_described_by_class_message_and_route() -> None:
     assert describe_status(599, {})["error"] == {"type": "HTTP 599", "message": "Server Error"}
 
 
+@pytest.mark.parametrize(
+    ("left", "where"),
+    [
+        ({}, "POST"),  # as by Django, Quart, Falcon, Sanic and BlackSheep
+        ({"path_template": "/run/{id}", "route_handler": object()}, "POST /run/{id}"),  # Litestar
+        ({"endpoint": pytest.raises}, "POST raises"),
+        ({"endpoint": pytest.raises, "route": SimpleNamespace(path="/run/{id}")}, "POST /run/{id}"),
+    ],
+)
+def test_where_is_the_route_as_far_as_the_framework_leaves_it_in_the_scope(
+    left: dict[str, Any], where: str
+) -> None:
+    scope = {"method": "POST", "path": "/run/17", **left}
+    assert describe_exception(ValueError(), scope)["error"]["where"] == where
+
+
 def test_no_part_of_the_request_is_told() -> None:
     scope = {
         "method": "POST",

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from opscore_middleware import AgentState, OpsCoreMiddleware
-from tests.agent.exchange import JSON, Exchange, doing, reported
+from tests.agent.exchange import JSON, Exchange, answering, doing, reported
 from tests.agent.support import URL, ScriptedOpsCore, watched
 from tests.support.waiting import wait_until_async
 
@@ -141,23 +141,6 @@ async def test_a_call_that_is_cancelled_before_its_body_is_read_leaves_nothing(
 # --- failures inside a 200 -----------------------------------------------------------------------
 
 
-def answering(*chunks: bytes, media: str = "application/json", **settings: Any) -> Any:
-    """Return what wraps an app that answers 200 with these chunks."""
-
-    def build(ops_core: ScriptedOpsCore) -> OpsCoreMiddleware:
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            await receive()
-            headers = [(b"content-type", media.encode())]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-
-        return watched(app, ops_core, **settings)
-
-    return build
-
-
 FAILURES = pytest.mark.parametrize("said", [RPC_ERROR, A2A_FAILED, MCP_FAILED], ids=str)
 
 
@@ -167,7 +150,7 @@ async def test_a_json_body_that_tells_of_a_failure_is_one(
     said: Any, size: int, ops_core: ScriptedOpsCore
 ) -> None:
     body = json.dumps(said).encode()
-    agent = answering(*(body[i : i + size] for i in range(0, len(body), size)))(ops_core)
+    agent = answering(ops_core, *(body[i : i + size] for i in range(0, len(body), size)))
     assert (await rpc(call("message/send")).run(agent)).body == body
     await reported(ops_core, "active", "error")
 
@@ -179,20 +162,20 @@ async def test_an_event_that_tells_of_a_failure_is_one(
 ) -> None:
     stream = b'data: {"delta": "a"}\n\ndata: ' + json.dumps(said).encode() + b"\n\ndata: 1\n\n"
     parts = (stream[i : i + size] for i in range(0, len(stream), size))
-    agent = answering(*parts, media="text/event-stream; charset=utf-8")(ops_core)
+    agent = answering(ops_core, *parts, media="text/event-stream; charset=utf-8")
     assert (await rpc(call("message/stream")).run(agent)).body == stream
     await reported(ops_core, "active", "error")
 
 
 async def test_somebodys_own_word_for_failure_is_none_of_ours(ops_core: ScriptedOpsCore) -> None:
-    agent = answering(b'{"status": "failed", "error": "no ink"}')(ops_core)
+    agent = answering(ops_core, b'{"status": "failed", "error": "no ink"}')
     await rpc(b"{}").run(agent)
     await reported(ops_core, "active", "idle")
 
 
 async def test_the_caller_s_own_mistake_is_no_failure(ops_core: ScriptedOpsCore) -> None:
     said = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": "what?"}}
-    agent = answering(json.dumps(said).encode())(ops_core)
+    agent = answering(ops_core, json.dumps(said).encode())
     await rpc(call("my/own")).run(agent)
     await reported(ops_core, "active", "idle")
 

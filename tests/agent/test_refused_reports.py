@@ -25,11 +25,50 @@ def test_the_one_bad_report_is_found_dropped_and_logged_once(
     ops_core.script = refuse
     assert desk_.deliver() is None
     assert [r["sequence"] for r in ops_core.reports] == [s for s in range(1, 19) if s != bad]
+    assert [r["sequence"] for r in ops_core.reports if "coalesced" in r] == [bad + 1]
     [line] = ours(log)
     assert "sequence 7" in line
     assert "422" in line
     desk_.work()
     assert desk_.deliver() is None
+
+
+@pytest.mark.parametrize("bad", [{3}, {3, 4}, {4, 5, 6}, {6}, {5, 6}])
+def test_what_is_refused_is_counted_in_the_report_that_follows(
+    desk: Open, ops_core: ScriptedOpsCore, bad: set[int]
+) -> None:
+    desk_ = desk(agent_id="a")
+    desk_.tracker.fail(desk_.tracker.begin(), {})
+    desk_.work()
+    ops_core.script = lambda call: (
+        httpx.Response(422) if bad & {report["sequence"] for report in call.reports} else None
+    )
+    assert desk_.deliver() is None
+    desk_.work()
+    assert desk_.deliver() is None
+    told = {report["sequence"]: report for report in ops_core.reports}
+    assert sorted(told) == [s for s in range(1, 9) if s not in bad]
+    following = told.pop(max(bad) + 1)
+    assert (following["coalesced"], following.get("errors", 0)) == (len(bad), len(bad & {4}))
+    assert not [report for report in told.values() if "coalesced" in report]
+    assert (desk_.outbox.folded, desk_.outbox.dropped) == (len(bad), 0)
+
+
+def test_what_is_refused_before_another_instance_is_counted_as_dropped(
+    desk: Open, ops_core: ScriptedOpsCore
+) -> None:
+    desk_ = desk(agent_id="a")
+    assert desk_.deliver() is None
+    ops_core.script = lambda call: (
+        httpx.Response(422) if "finished" in [r["state"] for r in call.reports] else None
+    )
+    desk_.tracker.shutdown()
+    desk_.tracker.lifespan_ends()
+    desk_.tracker.lifespan_begins()
+    assert desk_.deliver() is None
+    assert ops_core.states == ["initializing", "idle", "draining", "initializing"]
+    assert "coalesced" not in ops_core.reports[-1]
+    assert (desk_.outbox.folded, desk_.outbox.dropped) == (0, 1)
 
 
 def test_a_state_whose_details_are_refused_is_told_without_them(

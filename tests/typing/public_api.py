@@ -69,6 +69,7 @@ app.add_middleware(
     integrations=["-mcp", printing],
     handle_signals=False,
     transport=lambda: httpx.HTTPTransport(),
+    clock=lambda: 0.0,
 )
 Starlette(middleware=[Middleware(OpsCoreMiddleware, agent_name="research")])
 agent = OpsCoreMiddleware(app, error_hold=1.5)
