@@ -25,9 +25,9 @@ from tests.support.waiting import wait_until_async
 
 
 @asynccontextmanager
-async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
     """Fail to start where the test says so."""
-    if "FAIL_TO_START" in os.environ:
+    if app.state.fails_to_start:
         raise LookupError("no weights at /models")
     yield
 
@@ -145,6 +145,7 @@ def create_app(**settings: Any) -> Starlette:
         middleware=[Middleware(OpsCoreMiddleware, **settings)],
         lifespan=lifespan,
     )
+    app.state.fails_to_start = "FAIL_TO_START" in os.environ
     # Not an event of any loop's: test clients serve each request in a loop of its own.
     app.state.released = threading.Event()
     return app
