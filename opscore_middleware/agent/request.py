@@ -127,7 +127,7 @@ class WatchedRequest(SharedUnit):
         def watched_send(message: Message) -> Awaitable[None]:
             kind = message["type"]
             if kind == "http.response.body":
-                if not message.get("more_body", False):
+                if not message.get("more_body"):
                     self.finished = True
                 if self.more and self.scanner is not None:
                     self.scanner.feed(message.get("body", b""))
