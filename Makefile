@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-FRAMEWORKS = acp agno chainlit gradio langgraph
+FRAMEWORKS = acp agno chainlit gradio langgraph web
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench queues conformance frameworks $(FRAMEWORKS:%=frameworks-%) soak format clean
@@ -53,6 +53,7 @@ WITH_agno = 'agno>=3,<4' fastapi python-multipart sqlalchemy
 WITH_chainlit = 'chainlit>=2,<3'
 WITH_gradio = 'gradio>=6,<7'
 WITH_langgraph = 'langgraph-api==0.16.*' 'langgraph-runtime-inmem==0.36.*'
+WITH_web = django falcon fastapi litestar quart sanic
 
 frameworks: $(FRAMEWORKS:%=frameworks-%) ## agents on frameworks that want environments of their own (network)
 

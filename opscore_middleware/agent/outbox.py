@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from opscore_middleware.agent.results import RESULT, TaskResult
@@ -66,6 +68,7 @@ class Outbox:
     __slots__ = (
         "_folded",
         "_folding",
+        "_meanwhile",
         "_most_bytes",
         "_room",
         "_rush",
@@ -103,7 +106,8 @@ class Outbox:
         self.rushing = False
         """What follows without details need not be put, but may only be counted."""
         self._room = self.limit
-        self._folding = False  # what the collector puts meanwhile is folded another time
+        self._folding = False
+        self._meanwhile: list[tuple[Any, ...]] = []  # what the collector puts while that is set
 
     def __len__(self) -> int:
         return len(self.entries) + self.rushing
@@ -118,17 +122,31 @@ class Outbox:
     def put(self, entry: tuple[Any, ...]) -> None:
         """Append an entry; the caller holds the lock, and has closed a rush before it began."""
         entries = self.entries
-        if self._folding or len(entries) < self._room:
+        if not self._folding and len(entries) < self._room:
             entries.append(entry)
-            return
-        self._folding = True
-        try:
-            self._fold(entries.pop(), entry)
-            if self._starts_rush(entry):
-                self._rush, self.rushing = entries.pop(), True
-                self._folded -= self._rush[COALESCED]
-        finally:  # an interrupt may land anywhere
-            self._folding = False
+        elif self._folding:
+            self._meanwhile.append(entry)
+        else:
+            self._folding = True
+            try:
+                self._fold(entries.pop(), entry)
+                self._may_start_rush(entry, entries.pop())
+            finally:  # an interrupt may land anywhere
+                self._folded_all()
+
+    def _folded_all(self) -> None:
+        self._folding = False
+        if self._meanwhile:
+            # Beyond the room that there is: it is soon made again.
+            meanwhile, self._meanwhile = self._meanwhile, []
+            self.entries.extend(meanwhile)
+
+    def _may_start_rush(self, entry: tuple[Any, ...], last: tuple[Any, ...]) -> None:
+        if self._starts_rush(entry) and not self._meanwhile:
+            self._rush, self.rushing = last, True
+            self._folded -= last[COALESCED]
+        else:
+            self.entries.append(last)
 
     def _starts_rush(self, entry: tuple[Any, ...]) -> bool:
         if entry[DETAILS] is not None or entry[STATE] is _ERROR:
@@ -139,11 +157,20 @@ class Outbox:
 
     def close(self) -> None:
         """End a rush: what follows is to be put; the caller holds the lock."""
-        rush, self._rush, self.rushing = self._rush, None, False
+        # From here on whoever puts comes here first, the collector too in the middle of it.
+        self.rushing = False
+        rush = self._rush
         if rush is not None:
-            newest = self._newest_of(rush)
-            self._folded += newest[COALESCED]
-            self.entries.append(newest)
+            folding, self._folding = self._folding, True
+            try:
+                newest = self._newest_of(rush)
+                if self._rush is rush:
+                    self._rush = None
+                    self._folded += newest[COALESCED]
+                    self.entries.append(newest)
+            finally:
+                if not folding:
+                    self._folded_all()
 
     def _newest_of(self, rush: tuple[Any, ...]) -> tuple[Any, ...]:
         if self.standing is None:
@@ -158,7 +185,9 @@ class Outbox:
             self._room = self._room_from_here()
             self.close()
             taken, self.entries = self.entries, deque()
-        return list(map(Entry._make, taken))
+        # Each instance's in order: what the collector puts may overtake what is about to be put.
+        lives = groupby(taken, itemgetter(INSTANCE))
+        return [Entry._make(e) for _, life in lives for e in sorted(life, key=itemgetter(SEQUENCE))]
 
     def _room_from_here(self) -> int:
         """Return how many entries to keep until the next time: few, where all that came since the
@@ -199,6 +228,8 @@ class Outbox:
     def _fold(self, last: tuple[Any, ...], newest: tuple[Any, ...]) -> None:
         """Append the newest, and what is kept of the one before."""
         entries = self.entries
+        if last[INSTANCE] is newest[INSTANCE] and last[SEQUENCE] > newest[SEQUENCE]:
+            last, newest = newest, last  # the collector's has overtaken it
         if _is_about_task(last) and len(entries) < 2 * self.limit:
             entries.append(last)
             entries.append(newest)

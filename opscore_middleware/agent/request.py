@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any, Final
 
 from starlette.types import Message, Receive, Scope, Send
@@ -32,7 +32,7 @@ from opscore_middleware.agent.shared import SharedUnit
 
 __all__ = ["WatchedRequest"]
 
-_KEPT: Final = (list, tuple)  # can be read again; another iterable is the server's, or the app's
+_KEPT: Final = (list, tuple)  # can be read again; another iterable may be the server's to read
 _HEEDED: Final = frozenset({b"content-type", TASK_HEADER})  # in a request
 _AHEAD: Final = frozenset(
     {"http.response.debug", "http.response.early_hint", "http.response.push"}
@@ -127,19 +127,20 @@ class WatchedRequest(SharedUnit):
         def watched_send(message: Message) -> Awaitable[None]:
             kind = message["type"]
             if kind == "http.response.body":
-                if not message.get("more_body", False):
+                if not message.get("more_body"):
                     self.finished = True
                 if self.more and self.scanner is not None:
                     self.scanner.feed(message.get("body", b""))
             elif kind == "http.response.start":
-                self._starts(message)
+                message = self._starts(message)
             elif kind not in _AHEAD and not message.get("more_body", False):
                 self.finished = True  # an extension that sends the rest: a file, or trailers
             return send(message)
 
         return watched_receive, watched_send
 
-    def _starts(self, message: Message) -> None:
+    def _starts(self, message: Message) -> Message:
+        """Look at how a response starts; return that as the server is to get it."""
         try:
             status, headers = message["status"], message.get("headers")
             if status >= 500 or self.looks or self.more:
@@ -152,9 +153,14 @@ class WatchedRequest(SharedUnit):
                         # Most answers that are neither JSON nor events end the look here.
                         if b"json" in value or b"event" in value:
                             self._scan(headers)
-                        return
+                        return message
+                return message
         except (TypeError, ValueError, KeyError, AttributeError):
-            pass  # not by the book: the server will see to it
+            return message  # not by the book: the server will see to it
+        if isinstance(headers, Iterator):
+            # Sanic's: the server gets what was read of them.
+            return self._starts({**message, "headers": list(headers)})
+        return message
 
     def _starts_with_more(self, status: int, headers: Any) -> None:
         if status >= 500:

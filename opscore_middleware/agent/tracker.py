@@ -139,6 +139,12 @@ class Tracker:
             # What is told of the state goes in place of what was told before: keep the reason.
             details = {**(self._error or {}), **(details or {})}
         self._enter(self._node, details)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Say so where the collector has ended the last unit in the middle of a step."""
+        if not self._in_flight and self._node.state is AgentState.ACTIVE:
+            self._on(Cause.ENDED)
 
     # --- units of work ---------------------------------------------------------------------------
 
@@ -187,10 +193,7 @@ class Tracker:
     def fail(
         self, unit: Instance, details: dict[str, Any], told: dict[str, Any] | None = None
     ) -> None:
-        """Close a unit that failed.
-
-        `told` goes with the details, once, even where the state stays as it is.
-        """
+        """Close a unit that failed; `told` goes with the details, once, whatever the state."""
         with self.lock:
             if unit is self.instance:
                 self._in_flight -= 1
@@ -260,6 +263,7 @@ class Tracker:
         self._on(Cause.FAILED, details if told is None else details | told)
         if self._in_flight:
             self._on(Cause.RESUMED)
+            self._settle()
         elif self._node.state is AgentState.ERROR:
             self._held_until = self._monotonic() + self._error_hold
             self._bell.wake()
@@ -377,9 +381,10 @@ class Tracker:
 
     def _tell(self, node: Node, details: dict[str, Any] | None) -> None:
         outbox = self._outbox
+        at = self._clock()  # first: what the collector tells meanwhile comes before
         outbox.close()
-        self._node, self._sequence, self._at = node, self._sequence + 1, self._clock()
-        entry = (self.instance, self._sequence, node.state, self._at, details, 0, 0)
+        self._node, self._sequence, self._at = node, self._sequence + 1, at
+        entry = (self.instance, self._sequence, node.state, at, details, 0, 0)
         outbox.put(entry)
         if outbox.heard is not None:
             heard = None if details is None else without_result(details)

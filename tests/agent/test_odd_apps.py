@@ -48,6 +48,32 @@ async def test_a_failure_inside_a_200_is_found_whatever_the_case_of_header_names
     assert agent.state is AgentState.ERROR
 
 
+@pytest.mark.anyio
+async def test_a_failure_inside_a_200_is_found_where_the_headers_can_be_read_once(
+    ops_core: ScriptedOpsCore,
+) -> None:
+    headers = [(b"content-type", b"application/json"), (b"x-a", b"1")]
+    start = {**START, "headers": (header for header in headers)}
+    agent = watched(sending(start, {**END, "body": FAILED_CALL}), ops_core)
+    exchange = await Taking().run(agent)
+    assert agent.state is AgentState.ERROR
+    assert list(exchange.taken[0]["headers"]) == headers
+
+
+@pytest.mark.anyio
+async def test_what_headers_raise_while_they_are_read_reaches_the_app(
+    ops_core: ScriptedOpsCore,
+) -> None:
+    def broken() -> Any:
+        yield (b"content-type", b"application/json")
+        raise ValueError("no ink")
+
+    agent = watched(sending({**START, "headers": broken()}, END), ops_core)
+    with pytest.raises(ValueError, match="no ink"):
+        await Taking().run(agent)
+    assert agent.state is AgentState.ERROR
+
+
 @pytest.mark.parametrize("name", [b"content-type", b"Content-Type"])
 @pytest.mark.anyio
 async def test_a_listener_is_no_work_whatever_the_case_of_header_names(
