@@ -192,9 +192,10 @@ class Outbox:
     def _room_from_here(self) -> int:
         """Return how many entries to keep until the next time: few, where all that came since the
         last one would not have found room."""
-        if self._rush is None:
+        rush = self._rush  # looked at once: the collector may end it in between
+        if rush is None:
             return self.limit
-        came = len(self.entries) + 1 + self._newest_of(self._rush)[COALESCED]
+        came = len(self.entries) + 1 + self._newest_of(rush)[COALESCED]
         return min(self.limit, _ROOM_IN_A_RUSH) if came > self.limit else self.limit
 
     def fold(self, earlier: Entry, later: Entry) -> Entry:
