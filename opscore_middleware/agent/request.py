@@ -83,7 +83,7 @@ class WatchedRequest(SharedUnit):
                     if name in _HEEDED:
                         self._heeds(headers)
                         return
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, AttributeError):
             pass  # no headers that a server makes; the app will see to them
         self.unit = runtime.tracker.begin()
 

@@ -276,3 +276,13 @@ async def test_what_an_outer_middleware_leaves_out_an_inner_one_does_not_count(
     outer = watched(inner, ops_core, exclude=["/job"])
     await Exchange().run(outer)
     assert inner.state is AgentState.UNKNOWN
+
+
+@pytest.mark.parametrize("headers", [[(b"content-type", None)], [b"x"], [([], b"")]])
+@pytest.mark.anyio
+async def test_request_headers_that_are_none_are_the_apps_to_judge(
+    headers: Any, ops_core: ScriptedOpsCore
+) -> None:
+    agent = watched(sending(START, END), ops_core)
+    await Exchange(headers=headers).run(agent)
+    await reported(ops_core, "active", "idle")
