@@ -24,7 +24,8 @@ from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.progress import ProgressBoard
 from opscore_middleware.agent.registrar import Registrar, locked_out
 from opscore_middleware.agent.results import DROPPED, RESULT, Results
-from opscore_middleware.agent.tracker import Tracker, View
+from opscore_middleware.agent.tracker import Tracker
+from opscore_middleware.agent.view import View
 from opscore_middleware.core.jitter import between
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.errors import RemoteError

@@ -15,7 +15,7 @@ from opscore_middleware.agent.correlation import (
 )
 from opscore_middleware.agent.departure import client_has_left
 from opscore_middleware.agent.ended import ACCEPTED, TaskEnd, asked_to_wait
-from opscore_middleware.agent.envelopes import Shown
+from opscore_middleware.agent.envelopes import Failure, Shown
 from opscore_middleware.agent.outcome import (
     describe_exception,
     describe_failure,
@@ -88,9 +88,11 @@ class WatchedRequest(SharedUnit):
         self.unit = runtime.tracker.begin()
 
     def _heeds(self, headers: Headers) -> None:
-        self.task = task = find_task_in_headers(headers)
+        said = dict(headers)
+        self.task = task = find_task_in_headers(headers) if TASK_HEADER in said else None
         self.more = task is not None
-        if any(name == b"content-type" and is_json_type(value) for name, value in headers):
+        content_type = said.get(b"content-type")
+        if content_type is not None and is_json_type(content_type):
             self.unit = None
             self.read = self.runtime.tracker.begin_read()
             self.looks = self.undecided = True
@@ -176,10 +178,8 @@ class WatchedRequest(SharedUnit):
         if self.undecided and not more:
             # All of the body at once, as most often.
             self.looks = self.undecided = False
-            if self.task is None:
-                self.task = find_task(body)
-                if self.task is not None:
-                    self.more = True
+            if self.task is None and (task := find_task(body)) is not None:
+                self.task, self.more = task, True
             self._decided(is_work(body))
             return
         if self.undecided:
@@ -238,27 +238,39 @@ class WatchedRequest(SharedUnit):
 
     def returned(self, scope: Scope) -> bool:
         """Close it after the app has returned; False where `stopped_short` must."""
-        if self.finished and not self.more:
-            tracker = self.runtime.tracker
-            tracker.lock.acquire()
-            try:
-                if not self.more:  # another thread may just have opened a tracked unit
-                    self.over = True
-                    unit = self.unit
-                    if unit is not None:
-                        self.unit = None
-                        tracker.ended(unit)
-                    elif self.read is not None:
-                        tracker.read_ended(self.read)
-                        self.read = None
-                    return True
-            finally:
-                tracker.lock.release()
-        return self._returned(scope)
+        failure, more = None, self.more
+        if more:
+            if self.scanner is not None:
+                failure = self.scanner.failure()
+            more = failure is not None or self.task is not None or self.status >= 500
+            if not more:
+                self.scanner = None  # what outlives the request keeps it alive, not its answer
+        if self.finished and not more and self._ended_well():
+            return True
+        return self._returned(scope, failure)
 
-    def _returned(self, scope: Scope) -> bool:
-        status, scanner = self.status, self.scanner
-        failure = None if scanner is None else scanner.failure()
+    def _ended_well(self) -> bool:
+        """Close what has nothing to tell but that; False where units are tracked within it."""
+        tracker = self.runtime.tracker
+        read = self.read
+        if read is not None:
+            self.over = True  # first: who tracks within it meanwhile is to close it
+            return tracker.forget(read)
+        tracker.lock.acquire()
+        try:
+            if self.shared:
+                return False
+            self.over = True
+            unit = self.unit
+            if unit is not None:
+                self.unit = None
+                tracker.ended(unit)
+            return True
+        finally:
+            tracker.lock.release()
+
+    def _returned(self, scope: Scope, failure: Failure | None) -> bool:
+        status = self.status
         if status >= 500:
             self._fail(describe_status(status, scope), self._failed_end())
             return True

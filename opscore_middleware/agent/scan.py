@@ -40,21 +40,16 @@ def scanner_for(
     """
     if not isinstance(headers, list | tuple):
         return None
-    content_type, encoding, length = b"", b"identity", 0
     try:
-        for name, value in headers:
-            # By length first: lowering every name would take most of the time.
-            size = len(name)
-            if size == 12 and name.lower() == b"content-type":
-                content_type = value
-            elif size == 14 and name.lower() == b"content-length":
-                length = int(value)
-            elif size == 16 and name.lower() == b"content-encoding":
-                encoding = value.strip().lower()
-        kind = _kind(content_type)
+        said = dict(headers)
+        if not b"".join(said).islower():
+            said = {name.lower(): value for name, value in headers}
+        kind = _kind(said.get(b"content-type", b""))
+        encoding = said.get(b"content-encoding")
+        length = int(said.get(b"content-length", 0))
     except Exception:
         return None  # not headers, whatever they are: the server will see to them
-    if kind is None or encoding != b"identity":
+    if kind is None or (encoding is not None and encoding.strip().lower() != b"identity"):
         return None
     # Streams announce no length. What does is sent in one piece, which would be read in one go.
     if length > LIMIT:

@@ -7,7 +7,7 @@ from typing import Any
 from opscore_middleware.agent.ended import TaskEnd
 from opscore_middleware.agent.origin import Origin
 from opscore_middleware.agent.outbox import Instance
-from opscore_middleware.agent.tracker import Read
+from opscore_middleware.agent.read import Read
 
 __all__ = ["SharedUnit"]
 
@@ -25,6 +25,8 @@ class SharedUnit(Origin):
     more = False
     """There is more to its end than that it ended: a failure, an answer to be read, a task, or
     tracked units."""
+    shared = False
+    """Units have been tracked within it."""
     tracked = 0
     """Tracked units that are open: it and they are one unit of work, which ends with the last."""
     taken = False
@@ -94,7 +96,7 @@ class SharedUnit(Origin):
         """Count a tracked unit to this request, which becomes work if it was not."""
         tracker = self.runtime.tracker
         with tracker.lock:
-            self.more = True
+            self.more = self.shared = True
             if self.unit is not None and self.unit is not tracker.instance:
                 # In a child that was forked within it, or after a lifespan that went by meanwhile:
                 # what is open of the instance before ends untold.

@@ -5,35 +5,17 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from opscore_middleware.agent.bell import Bell
 from opscore_middleware.agent.nodes import NODES, Node
 from opscore_middleware.agent.outbox import Instance, Outbox
+from opscore_middleware.agent.read import Read
 from opscore_middleware.agent.results import without_result
+from opscore_middleware.agent.view import View
 from opscore_middleware.core.states import AgentState, Cause
 
-__all__ = ["Read", "Tracker", "View"]
-
-
-class View(NamedTuple):
-    """The tracker at one moment."""
-
-    instance: Instance
-    state: AgentState
-    sequence: int
-    in_flight: int
-
-
-class Read:
-    """A request that counts as work only once it has lasted."""
-
-    __slots__ = ("counted", "instance", "since")
-
-    def __init__(self, instance: Instance, since: float) -> None:
-        self.instance = instance
-        self.since = since
-        self.counted = False
+__all__ = ["Tracker"]
 
 
 class Tracker:
@@ -155,14 +137,17 @@ class Tracker:
         lock = self.lock
         lock.acquire()
         try:
-            self._in_flight = in_flight = self._in_flight + 1
-            if in_flight == 1 and (node := self._node.began) is not None:
-                self._enter(node, details)
-            elif details is not None:
-                self._restate(details)
+            self._began(details)
             return self.instance
         finally:
             lock.release()
+
+    def _began(self, details: dict[str, Any] | None) -> None:
+        self._in_flight = in_flight = self._in_flight + 1
+        if in_flight == 1 and (node := self._node.began) is not None:
+            self._enter(node, details)
+        elif details is not None:
+            self._restate(details)
 
     def end(self, unit: Instance, details: dict[str, Any] | None = None) -> None:
         """Close a unit that ended well, or whose failure is nobody's fault here.
@@ -204,48 +189,54 @@ class Tracker:
 
     def begin_read(self) -> Read:
         """Open a unit that counts only once it has lasted for `read_grace`."""
-        since = self._monotonic()
-        self.lock.acquire()
-        try:
-            read = Read(self.instance, since)
-            self._reads.add(read)
-            timing, self._timing = self._timing, True
-        finally:
-            self.lock.release()
-        if not timing:
+        read = Read(self.instance, self._monotonic())
+        self._reads.add(read)
+        if not self._timing:
+            self._timing = True
             self._bell.wake()
         return read
 
     def promote(self, read: Read, details: dict[str, Any] | None = None) -> Instance:
         """Let a read count now; returns the unit that it is from here on."""
-        with self.lock:
-            counted, read.counted = read.counted, False
-            if counted or read not in self._reads:
+        lock = self.lock
+        lock.acquire()
+        try:
+            if read.counted:
+                read.counted = False
                 if details is not None:
                     self._restate(details)
-                return read.instance
-            self._reads.discard(read)
-            if read.instance is not self.instance:
-                return read.instance
-            return self.begin(details)
+            else:
+                self.forget(read)
+                if read.instance is self.instance:
+                    self._began(details)
+            return read.instance
+        finally:
+            lock.release()
+
+    def forget(self, read: Read) -> bool:
+        """Close a read that has not come to count, without the lock.
+
+        Whoever takes it out of the set has it: returns False where another thread has done so,
+        and the read may count.
+        """
+        try:
+            self._reads.remove(read)
+        except KeyError:
+            return False
+        return True
 
     def end_read(self, read: Read) -> None:
         """Close a read that ended well, or turned out to be none; closing it again is fine."""
-        with self.lock:
-            self.read_ended(read)
-
-    def read_ended(self, read: Read) -> None:
-        """Do what `end_read` does, for a caller that holds `lock` already."""
-        self._reads.discard(read)
-        if read.counted:
-            read.counted = False
-            self.ended(read.instance)
+        if not self.forget(read):
+            with self.lock:
+                if read.counted:
+                    read.counted = False
+                    self.ended(read.instance)
 
     def fail_read(self, read: Read, details: dict[str, Any]) -> None:
         """Close a read that failed: that is told even where it had not come to count."""
         with self.lock:
-            open_ = read in self._reads
-            self._reads.discard(read)
+            open_ = self.forget(read)
             counted, read.counted = read.counted, False
             if open_ and read.instance is self.instance:
                 self._failed(details)
@@ -345,19 +336,30 @@ class Tracker:
             if held_until is not None and held_until <= now:
                 self._on(Cause.HELD)
                 held_until = None
+            self._timing = False  # before they are looked at: a read that comes later rings
             for read in [r for r in list(self._reads) if r.since + self._read_grace <= now]:
-                if read not in self._reads:
-                    continue  # the collector has closed it meanwhile
-                read.counted = True
-                self._in_flight += 1
-                self._reads.discard(read)
-                if self._in_flight == 1:
-                    self._on(Cause.BEGAN)
+                self._count(read)
             deadlines = [read.since + self._read_grace for read in list(self._reads)]
             self._timing = bool(deadlines)
             if held_until is not None:
                 deadlines.append(held_until)
         return max(0.0, min(deadlines) - now) if deadlines else None
+
+    def _count(self, read: Read) -> None:
+        """Count a read that has lasted, unless it is closed meanwhile."""
+        if read.instance is not self.instance:
+            self.forget(read)
+            return
+        # Before it is taken out: who comes right after that is to find it counted.
+        read.counted = True
+        self._in_flight += 1
+        if not self.forget(read):
+            read.counted = False
+            self._in_flight -= 1
+            self._settle()
+        elif self._in_flight == 1:
+            self._on(Cause.BEGAN)
+            self._settle()
 
     def _error_held_until(self) -> float | None:
         return self._held_until if self._node.state is AgentState.ERROR else None

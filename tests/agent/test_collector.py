@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dis
 import itertools
-import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import Any, Final, Self
+from functools import partial
+from typing import Final
 
 import pytest
 
@@ -15,53 +13,10 @@ from opscore_middleware.agent.bell import Bell
 from opscore_middleware.agent.outbox import Entry, Instance, Outbox
 from opscore_middleware.agent.tracker import Tracker
 from opscore_middleware.core.states import AgentState
+from tests.agent.interruption import AFTER, Interruption
 
-OURS: Final = ("agent/tracker.py", "agent/outbox.py")
-AFTER: Final = {
-    *("RESUME", "CALL", "CALL_FUNCTION_EX", "JUMP_BACKWARD", "GET_ITER"),
-    *("BUILD_TUPLE", "BUILD_LIST", "BUILD_MAP", "DICT_UPDATE", "LIST_EXTEND", "LIST_TO_TUPLE"),
-}
-"""After these, CPython may collect: where it allocates, and, from 3.12 on, where it breaks."""
 ENDED: Final = {"opscore_task_id": "a", "opscore_task_state": "completed"}
 WHY: Final = {"error": {"type": "ValueError", "message": "no ink"}}
-
-
-class Interruption:
-    """Calls `meanwhile` once, at the nth place of our code at which the collector may run."""
-
-    def __init__(self, meanwhile: Callable[[], None], at: int) -> None:
-        self._meanwhile = meanwhile
-        self._left = at
-        self._before: dict[FrameType, str] = {}
-        self.done = False
-
-    def __enter__(self) -> Self:
-        sys.settrace(self._enter)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-
-    def _enter(self, frame: FrameType, _event: str, _value: object) -> Any:
-        if not frame.f_code.co_filename.endswith(OURS):
-            return None
-        frame.f_trace_opcodes = True
-        return self._step
-
-    def _step(self, frame: FrameType, event: str, _value: object) -> Any:
-        if event == "opcode":
-            before = self._before.get(frame)
-            self._before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if before in AFTER and not self.done:
-                self.done = self._left == 0
-                self._left -= 1
-                if self.done:
-                    sys.settrace(None)
-                    self._meanwhile()
-                    return None
-        elif event == "return" and frame.f_back in self._before:
-            self._before[frame.f_back] = "a call of ours"
-        return self._step
 
 
 def read_that_lasts(tracker: Tracker) -> None:
@@ -104,7 +59,9 @@ def test_wherever_an_abandoned_request_is_ended_the_order_the_count_and_the_stat
         for _ in range(before):
             tracker.end(tracker.begin())
         unit = tracker.begin()
-        with Interruption(lambda t=tracker, u=unit: MEANWHILE[meanwhile](t, u), at) as collector:  # type: ignore[misc]
+        with Interruption(
+            lambda t=tracker, u=unit: MEANWHILE[meanwhile](t, u), at, AFTER
+        ) as collector:  # type: ignore[misc]
             taken = STEPS[step](tracker, outbox) or []
         if not collector.done:
             assert at
@@ -117,3 +74,30 @@ def test_wherever_an_abandoned_request_is_ended_the_order_the_count_and_the_stat
         assert len(taken) + sum(entry.coalesced for entry in taken) == view.sequence
         assert outbox.folded == sum(entry.coalesced for entry in taken)
         assert (taken[-1].sequence, taken[-1].state) == (view.sequence, view.state)
+
+
+@pytest.mark.parametrize("before", [0, 1, 6])
+@pytest.mark.parametrize("beside", [0, 1])
+def test_a_read_that_is_abandoned_just_as_it_comes_to_count_is_not_left_open(
+    beside: int, before: int
+) -> None:
+    for at in itertools.count():
+        outbox = Outbox(4)
+        tracker = Tracker(outbox, Bell(lambda: None), read_grace=0)
+        tracker.ready()
+        for _ in range(before):
+            tracker.end(tracker.begin())
+        units = [tracker.begin() for _ in range(beside)]
+        read = tracker.begin_read()
+        with Interruption(partial(tracker.end_read, read), at, AFTER) as collector:
+            tracker.tick()
+        if not collector.done:
+            assert at
+            return
+        assert tracker.in_flight == beside
+        assert (tracker.state is AgentState.ACTIVE) == bool(beside)
+        for unit in units:
+            tracker.end(unit)
+        taken, view = outbox.take(), tracker.view()
+        assert (view.in_flight, view.state) == (0, AgentState.IDLE)
+        assert len(taken) + sum(entry.coalesced for entry in taken) == view.sequence

@@ -12,8 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,7 +26,27 @@ from tests.benchmarks.drive import REQUEST
 from tests.support.processes import clean_environment
 from tests.support.waiting import wait_until
 
-__all__ = ["black_hole", "load", "load_with_wrk", "serving", "stop"]
+__all__ = ["ASK", "JOB", "Asked", "black_hole", "load", "load_with_wrk", "serving", "stop"]
+
+
+class Asked(NamedTuple):
+    """What wrk sends."""
+
+    path: str
+    body: str
+    content_type: str | None = None
+
+
+JOB = Asked("/job", "hi")
+ASK = Asked("/ask", '{"question": "What is it?", "user": "u-17"}', "application/json")
+"""As most agents are asked; on FastAPI only."""
+
+
+class Question(BaseModel):
+    """What an agent is asked."""
+
+    question: str
+    user: str
 
 
 async def answer(request: Request) -> Response:
@@ -46,13 +68,17 @@ bare_starlette, watched_starlette = bare, watched
 
 
 def bare_fastapi() -> FastAPI:
-    """Return the same on FastAPI, which most agents are written with."""
+    """Return the same on FastAPI, which most agents are written with, and a route with JSON."""
     app = FastAPI()
 
     @app.post("/job")
     async def work(request: Request) -> Response:
         await request.body()
         return Response(b"ok")
+
+    @app.post("/ask")
+    async def ask(question: Question) -> dict[str, str]:
+        return {"answer": "It is so.", "user": question.user}
 
     return app
 
@@ -115,15 +141,20 @@ def load(port: int, *, connections: int, requests: int) -> tuple[float, list[flo
     return rate, each
 
 
-def load_with_wrk(port: int, *, connections: int, seconds: int) -> tuple[float, int]:
+def load_with_wrk(
+    port: int, *, connections: int, seconds: int, asked: Asked = JOB
+) -> tuple[float, int]:
     """Have wrk send requests; return how many a second, and how many in all."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
-        script.write_text('wrk.method = "POST"\nwrk.body = "hi"\n', encoding="ascii")
+        lines = ['wrk.method = "POST"', f"wrk.body = '{asked.body}'"]
+        if asked.content_type is not None:
+            lines.append(f'wrk.headers["Content-Type"] = "{asked.content_type}"')
+        script.write_text("\n".join(lines), encoding="ascii")
         done = subprocess.run(
             [
                 *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)),
-                f"http://127.0.0.1:{port}/job",
+                f"http://127.0.0.1:{port}{asked.path}",
             ],
             env=clean_environment(),
             capture_output=True,

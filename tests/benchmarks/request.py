@@ -34,6 +34,7 @@ CHUNKS = 200
 
 PLAIN = [(b"host", b"127.0.0.1"), (b"content-length", b"2")]
 JSON = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+SHORT = json.dumps({"question": "What is it?", "user": "u-17"}).encode()
 TEXT = json.dumps({"payload": {"text": "The quick brown fox. " * 45}}).encode()
 EVENT = b'data: {"type": "TEXT_MESSAGE_CONTENT", "messageId": "0f2b6c3e", "delta": " quick"}\n\n'
 
@@ -54,6 +55,7 @@ CASES = (
     Case("A request that is work (POST)", "POST", "/plain", PLAIN, b"ok"),
     Case("A read (GET)", "GET", "/plain", PLAIN, b""),
     Case(f"JSON in and out, {len(TEXT)} bytes each way", "POST", "/json", JSON, TEXT),
+    Case(f"JSON in and out, {len(SHORT)} bytes each way", "POST", "/json", JSON, SHORT),
     Case("A stream of plain chunks", "POST", "/chunks", PLAIN, b"", "chunk", CHUNKS),
     Case("A stream of events", "POST", "/events", PLAIN, b"", "chunk", CHUNKS),
 )

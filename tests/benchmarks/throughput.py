@@ -17,13 +17,18 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from opscore_middleware.testing import run_opscore
-from tests.benchmarks.load import load, load_with_wrk, serving
+from tests.benchmarks.load import ASK, JOB, Asked, load, load_with_wrk, serving
 
 PAIRS = 6
 LAPS = 3
 CONNECTIONS = 16
 REQUESTS = 8_000
 
+KINDS: Final = (
+    ("starlette", JOB, "a route that does nothing, bare Starlette"),
+    ("fastapi", JOB, "a route that does nothing, FastAPI"),
+    ("fastapi", ASK, "a route with JSON, FastAPI and pydantic"),
+)
 SERVERS: Final = {
     "uvicorn as pip installs it (asyncio, h11)": ("--loop", "asyncio", "--http", "h11"),
     "uvicorn[standard] (uvloop, httptools)": ("--loop", "uvloop", "--http", "httptools"),
@@ -43,18 +48,20 @@ def processor_time(pid: int) -> float:
     return sum(int((t / "schedstat").read_text(encoding="ascii").split()[0]) for t in threads) / 1e9
 
 
-def lap(pid: int, port: int) -> Lap:
+def lap(pid: int, port: int, asked: Asked = JOB) -> Lap:
     """Put one server under load."""
     before = processor_time(pid)
     if shutil.which("wrk"):
-        rate, requests = load_with_wrk(port, connections=CONNECTIONS, seconds=1)
+        rate, requests = load_with_wrk(port, connections=CONNECTIONS, seconds=1, asked=asked)
     else:
         rate, took = load(port, connections=CONNECTIONS, requests=REQUESTS)
         requests = len(took)
     return Lap(1 / rate, (processor_time(pid) - before) / requests)
 
 
-def pair(kind: str, options: tuple[str, ...], environ: dict[str, str]) -> tuple[Lap, Lap]:
+def pair(
+    kind: str, asked: Asked, options: tuple[str, ...], environ: dict[str, str]
+) -> tuple[Lap, Lap]:
     """Return the shortest lap of each of two new servers, without us and with us."""
     with (
         serving(f"bare_{kind}", *options) as (bare, bare_port),
@@ -62,11 +69,11 @@ def pair(kind: str, options: tuple[str, ...], environ: dict[str, str]) -> tuple[
     ):
         plain, ours = (bare.pid, bare_port), (watched.pid, watched_port)
         for server in (plain, ours):
-            lap(*server)
+            lap(*server, asked)
         laps: dict[tuple[int, int], list[Lap]] = {plain: [], ours: []}
         for turn in range(LAPS):
             for server in (plain, ours) if turn % 2 else (ours, plain):
-                laps[server].append(lap(*server))
+                laps[server].append(lap(*server, asked))
     without, with_us = (
         Lap(min(x.clock for x in laps[s]), min(x.processor for x in laps[s])) for s in (plain, ours)
     )
@@ -88,9 +95,11 @@ def main() -> None:
     print(f"requests from {load_is_from}, {CONNECTIONS} connections, {PAIRS} alternating pairs")
     with run_opscore() as opscore:
         for server, options in SERVERS.items():
-            for kind, what in (("starlette", "bare Starlette"), ("fastapi", "FastAPI")):
-                print(f" a route that does nothing, {what}, {server}")
-                pairs = [pair(kind, options, opscore.environ) for _ in range(PAIRS)]
+            for kind, asked, what in KINDS:
+                if asked is not JOB and shutil.which("wrk") is None:
+                    continue  # the client of our own asks for one thing alone
+                print(f" {what}, {server}")
+                pairs = [pair(kind, asked, options, opscore.environ) for _ in range(PAIRS)]
                 show("by the clock", [(a.clock, b.clock) for a, b in pairs])
                 show("by the processor", [(a.processor, b.processor) for a, b in pairs])
 
