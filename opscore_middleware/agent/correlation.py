@@ -21,7 +21,8 @@ HEADERS: Final = ("X-OpsCore-Task-Id", "X-OpsCore-Session-Id", "X-OpsCore-Task-N
 """What says the same in a request's headers, in UTF-8; a body that names a task goes first."""
 
 _FIELDS: Final = ("opscore_task_id", "opscore_session_id", "task_name")
-_TOKEN: Final = b"opscore_task_id"
+TASK_TOKEN: Final = b"opscore_task_id"
+"""What a body bears that names a task."""
 _MOST_OBJECTS: Final = 2_000
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _PATTERNS: Final = tuple(
@@ -48,7 +49,7 @@ def find_task(body: bytes) -> Task | None:
     """Return the task that a whole body names in its first 64 KiB or its last 4. Never raises."""
     try:
         if len(body) <= HEAD + TAIL:
-            return _find(body, whole=True) if body.find(_TOKEN) >= 0 else None
+            return _find(body, whole=True) if body.find(TASK_TOKEN) >= 0 else None
         return _find_in_ends(body[:HEAD], body[-TAIL:])
     except Exception:
         return None  # no body that a server sends; the app will see to it
@@ -118,7 +119,7 @@ class TaskPeek:
 
 def _find(body: bytes, *, whole: bool) -> Task | None:
     """Find the task in a body, or in the beginning of one."""
-    if body.find(_TOKEN) < 0:
+    if body.find(TASK_TOKEN) < 0:
         return None
     try:
         value = from_json(body, allow_partial=not whole)
@@ -130,7 +131,7 @@ def _find(body: bytes, *, whole: bool) -> Task | None:
 def _find_in_ends(head: bytes, tail: bytes) -> Task | None:
     """Find the task in both ends of a body; below the top level its end goes first."""
     value: object = None
-    if head.find(_TOKEN) >= 0:
+    if head.find(TASK_TOKEN) >= 0:
         try:
             value = from_json(head, allow_partial=True)
         except ValueError:

@@ -25,7 +25,7 @@ from opscore_middleware.agent.outcome import (
     leaves_with_client,
 )
 from opscore_middleware.agent.results import answered
-from opscore_middleware.agent.rpc import BodyPeek, is_json_type, is_work
+from opscore_middleware.agent.rpc import BodyPeek, is_json_type, is_plain, is_work
 from opscore_middleware.agent.runtime import AgentRuntime
 from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_stream, scanner_for
 from opscore_middleware.agent.shared import SharedUnit
@@ -33,7 +33,9 @@ from opscore_middleware.agent.shared import SharedUnit
 __all__ = ["WatchedRequest"]
 
 _KEPT: Final = (list, tuple)  # can be read again; another iterable may be the server's to read
-_HEEDED: Final = frozenset({b"content-type", TASK_HEADER})  # in a request
+_TYPE: Final = b"content-type"
+_JSON: Final = b"application/json"
+_HEEDED: Final = frozenset({_TYPE, TASK_HEADER})  # in a request
 _AHEAD: Final = frozenset(
     {"http.response.debug", "http.response.early_hint", "http.response.push"}
 )  # tell nothing of how far a response is
@@ -91,8 +93,8 @@ class WatchedRequest(SharedUnit):
         said = dict(headers)
         self.task = task = find_task_in_headers(headers) if TASK_HEADER in said else None
         self.more = task is not None
-        content_type = said.get(b"content-type")
-        if content_type is not None and is_json_type(content_type):
+        content_type = said.get(_TYPE)
+        if content_type == _JSON or (content_type is not None and is_json_type(content_type)):
             self.unit = None
             self.read = self.runtime.tracker.begin_read()
             self.looks = self.undecided = True
@@ -151,10 +153,10 @@ class WatchedRequest(SharedUnit):
             if isinstance(headers, _KEPT):
                 for name, value in headers:
                     # In lower case by the book; Django and Sanic write it as people do.
-                    if len(name) == 12 and name.lower() == b"content-type":
+                    if name == _TYPE or (len(name) == 12 and name.lower() == _TYPE):
                         # Most answers that are neither JSON nor events end the look here.
                         if b"json" in value or b"event" in value:
-                            self._scan(headers)
+                            self._scan(value, headers)
                         return message
                 return message
         except (TypeError, ValueError, KeyError, AttributeError):
@@ -178,6 +180,10 @@ class WatchedRequest(SharedUnit):
         if self.undecided and not more:
             # All of the body at once, as most often.
             self.looks = self.undecided = False
+            read = self.read
+            if read is not None and self.task is None and is_plain(body):
+                self.read, self.unit = None, self.runtime.tracker.promote(read)
+                return
             if self.task is None and (task := find_task(body)) is not None:
                 self.task, self.more = task, True
             self._decided(is_work(body))
@@ -216,10 +222,15 @@ class WatchedRequest(SharedUnit):
                 self.aside = None if self.listens else read.instance
             self.read = None
 
-    def _scan(self, headers: Headers) -> None:
-        if self.listens and is_event_stream(headers):
+    def _scan(self, content_type: bytes, headers: Headers) -> None:
+        if self.unit is None and self.read is None and self.task is None:
+            return
+        if content_type == _JSON:
+            # That it is encoded or too long shows as it is read.
+            self.scanner, self.more = JsonScanner(self.runtime.hooks.outcome), True
+        elif self.listens and is_event_stream(headers):
             self._decided(work=False)
-        elif self.unit is not None or self.read is not None or self.task is not None:
+        else:
             self.scanner = scanner_for(headers, self.runtime.hooks.outcome)
             if self.scanner is not None:
                 self.more = True
@@ -245,29 +256,26 @@ class WatchedRequest(SharedUnit):
             more = failure is not None or self.task is not None or self.status >= 500
             if not more:
                 self.scanner = None  # what outlives the request keeps it alive, not its answer
-        if self.finished and not more and self._ended_well():
-            return True
+        if self.finished and not more:
+            tracker = self.runtime.tracker
+            read = self.read
+            if read is None:
+                tracker.lock.acquire()
+                try:
+                    if not self.shared:  # another thread may just have opened a tracked unit
+                        self.over = True
+                        unit = self.unit
+                        if unit is not None:
+                            self.unit = None
+                            tracker.ended(unit)
+                        return True
+                finally:
+                    tracker.lock.release()
+            else:
+                self.over = True  # first: who tracks within it meanwhile is to close it
+                if tracker.forget(read):
+                    return True
         return self._returned(scope, failure)
-
-    def _ended_well(self) -> bool:
-        """Close what has nothing to tell but that; False where units are tracked within it."""
-        tracker = self.runtime.tracker
-        read = self.read
-        if read is not None:
-            self.over = True  # first: who tracks within it meanwhile is to close it
-            return tracker.forget(read)
-        tracker.lock.acquire()
-        try:
-            if self.shared:
-                return False
-            self.over = True
-            unit = self.unit
-            if unit is not None:
-                self.unit = None
-                tracker.ended(unit)
-            return True
-        finally:
-            tracker.lock.release()
 
     def _returned(self, scope: Scope, failure: Failure | None) -> bool:
         status = self.status

@@ -7,7 +7,9 @@ from typing import Final
 
 from pydantic_core import from_json
 
-__all__ = ["BodyPeek", "is_json", "is_json_type", "is_work"]
+from opscore_middleware.agent.correlation import TASK_TOKEN
+
+__all__ = ["BodyPeek", "is_json", "is_json_type", "is_plain", "is_work"]
 
 HEAD: Final = 64 * 1024
 """Bytes of a body that are looked at."""
@@ -67,13 +69,16 @@ def is_json_type(content_type: bytes) -> bool:
     return media == b"application/json" or media.endswith(b"+json")
 
 
+def is_plain(body: bytes) -> bool:
+    """Tell whether a whole body of usual size is no call and names no task. Never raises."""
+    try:
+        return len(body) <= HEAD and body.find(_TOKEN) < 0 and body.find(TASK_TOKEN) < 0
+    except Exception:
+        return False  # no body that a server sends
+
+
 def is_work(body: bytes) -> bool:
     """Tell whether a whole body asks for work. Never raises."""
-    try:
-        if body.find(_TOKEN, 0, HEAD) < 0:
-            return True
-    except Exception:
-        return True  # no body that a server sends
     return _asks_for_work(body, whole=True)
 
 

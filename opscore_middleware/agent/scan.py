@@ -111,8 +111,10 @@ class JsonScanner:
     def failure(self) -> Failure | None:
         """Return the failure that the body reports, as far as it came. Never raises."""
         body = b"".join(self._chunks)
-        if not self._detectors and not _bears_token(body):
-            return None
+        if not self._detectors:
+            lower = str(body, "latin-1").lower()
+            if not (_ONE in lower or _TWO in lower or _THREE in lower):
+                return None
         value = _parsed(body)
         return None if value is _NO_JSON else find_failure(value, self._detectors)
 

@@ -206,7 +206,7 @@ class Tracker:
                 if details is not None:
                     self._restate(details)
             else:
-                self.forget(read)
+                self._reads.discard(read)
                 if read.instance is self.instance:
                     self._began(details)
             return read.instance
