@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.agent.desk import Open, ours, refusing
-from tests.agent.support import URL, ScriptedOpsCore
+from tests.agent.desk import UNKNOWN_AGENT, Open, ours, refusing
+from tests.agent.support import URL, Received, ScriptedOpsCore
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,23 @@ def test_another_s_answer_to_a_registration_is_an_outage_that_says_what_to_set(
     courier.pass_time(11)
     assert ops_core.states == ["initializing", "idle"]
     assert len(ours(log)) == 1
+
+
+@pytest.mark.parametrize("body", [{"detail": "Not Found"}, None])
+def test_an_id_is_made_known_once_ops_core_answers_in_place_of_a_proxy(
+    body: Any, desk: Open, ops_core: ScriptedOpsCore
+) -> None:
+    ops_core.script = refusing(404, body)
+    courier = desk(agent_id="a")
+    courier.pass_time(60)
+    assert 10 < len(ops_core.calls) < 200
+    known = False
+
+    def fresh(call: Received) -> httpx.Response | None:
+        nonlocal known
+        known = known or call.path == "/v1/opscore/agents"
+        return None if known else httpx.Response(404, json=UNKNOWN_AGENT)
+
+    ops_core.script = fresh
+    courier.pass_time(15)
+    assert ops_core.states == ["initializing", "idle"]
