@@ -200,7 +200,8 @@ class Courier:
             case Verdict.GONE:
                 return self._farewell(agent_id)
             case Verdict.LATER:
-                return self._later(self._link.api_url, f"status {answer.status}", answer)
+                what = "a page with status" if answer.is_page else "status"
+                return self._later(self._link.api_url, f"{what} {answer.status}", answer)
 
     def _delivered(self, sent: Sequence[Entry]) -> float:
         for _ in sent:
@@ -284,7 +285,7 @@ class Courier:
         except Unreachable as failure:
             self._outage(failure.url, str(failure))
             return
-        if answer.status == 410:
+        if judge(answer, batch=False) is Verdict.GONE:
             self._farewell(agent_id)
         elif answer.status in {401, 403}:
             self._beat_at = self._monotonic() + locked_out(self._link, answer, self._notices)

@@ -49,3 +49,42 @@ def test_an_id_is_made_known_once_ops_core_answers_in_place_of_a_proxy(
     ops_core.script = fresh
     courier.pass_time(15)
     assert ops_core.states == ["initializing", "idle"]
+
+
+def test_a_proxy_cannot_end_reporting(desk: Open, ops_core: ScriptedOpsCore) -> None:
+    ops_core.script = refusing(410)
+    courier = desk(agent_id="a")
+    courier.pass_time(30)
+    ops_core.script = lambda call: None
+    courier.pass_time(11)
+    assert ops_core.states == ["initializing", "idle"]
+    ops_core.script = refusing(410)
+    assert courier.courier.beat() is not None
+    courier.work()
+    ops_core.script = lambda call: None
+    courier.pass_time(11)
+    assert ops_core.states == ["initializing", "idle", "active", "idle"]
+
+
+def test_reports_that_a_page_has_answered_are_told_again(
+    desk: Open, ops_core: ScriptedOpsCore, log: pytest.LogCaptureFixture
+) -> None:
+    """As one about maintenance is, or the one to log in at."""
+    page = httpx.Response(200, html="<h1>Back soon</h1>")
+    reached: list[str] = []
+
+    def maintained(call: Received) -> httpx.Response:
+        reached.append(call.path)
+        return page
+
+    ops_core.script = maintained
+    courier = desk(agent_id="a")
+    courier.pass_time(30)
+    assert 2 < len(reached) < 100
+    [line] = ours(log)
+    assert URL in line
+    assert "a page with status 200" in line
+    ops_core.script = lambda call: None
+    ops_core.reports.clear()
+    courier.pass_time(11)
+    assert ops_core.states == ["initializing", "idle"]
