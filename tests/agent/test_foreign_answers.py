@@ -12,7 +12,11 @@ from tests.agent.support import URL, Received, ScriptedOpsCore
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(404, {"detail": "Not Found"}), (404, None), (302, None), (200, {})]
+    ("status", "body"),
+    [
+        *((404, {"detail": "Not Found"}), (404, None), (302, None), (200, {})),
+        *((201, {"agentId": ""}), (201, {"agentId": "../fleet"}), (201, {"agentId": "\x00"})),
+    ],
 )
 def test_another_s_answer_to_a_registration_is_an_outage_that_says_what_to_set(
     status: int, body: Any, desk: Open, ops_core: ScriptedOpsCore, log: pytest.LogCaptureFixture
