@@ -14,6 +14,7 @@ HEAD: Final = 64 * 1024
 
 IDLE_METHODS: Final = (
     "initialize",
+    "server/discover",
     "ping",
     "notifications/*",
     "tools/list",
@@ -21,16 +22,26 @@ IDLE_METHODS: Final = (
     "prompts/*",
     "completion/complete",
     "logging/setLevel",
+    "subscriptions/listen",
+    "skills/list",
+    "skills/get",
     "tasks/get",
     "tasks/list",
     "tasks/cancel",
+    "tasks/resubscribe",
+    "tasks/pushNotificationConfig/*",
     "GetTask",
     "ListTasks",
     "CancelTask",
+    "SubscribeToTask",
+    "CreateTaskPushNotificationConfig",
+    "GetTaskPushNotificationConfig",
+    "ListTaskPushNotificationConfigs",
+    "DeleteTaskPushNotificationConfig",
     "agent/getAuthenticatedExtendedCard",
     "GetExtendedAgentCard",
 )
-"""The methods of MCP and A2A that are no work; every other one is."""
+"""The methods of MCP and A2A that are no work, or only listen; every other one is."""
 
 _NAMES: Final = frozenset(name for name in IDLE_METHODS if not name.endswith("*"))
 _FAMILIES: Final = tuple(name[:-1] for name in IDLE_METHODS if name.endswith("*"))
