@@ -92,3 +92,27 @@ def test_reports_that_a_page_has_answered_are_told_again(
     ops_core.reports.clear()
     courier.pass_time(11)
     assert ops_core.states == ["initializing", "idle"]
+
+
+@pytest.mark.parametrize("status", [403, 406])
+def test_a_firewall_that_objects_to_an_error_does_not_silence_the_agent(
+    status: int, desk: Open, ops_core: ScriptedOpsCore
+) -> None:
+    def objects(call: Received) -> httpx.Response | None:
+        if "DROP TABLE" in str(call.body):
+            return httpx.Response(status, html="<h1>Request rejected</h1>")
+        if call.path.endswith("/heartbeat"):
+            return httpx.Response(200, json={"lastSequence": 9, "intervalSeconds": 10})
+        return None
+
+    ops_core.script = objects
+    courier = desk(agent_id="a")
+    courier.work()
+    error = {"error": {"type": "SyntaxError", "message": "near DROP TABLE"}}
+    courier.tracker.fail(courier.tracker.begin(), error)
+    courier.work()
+    courier.pass_time(1)
+    assert ops_core.states == [
+        *("initializing", "idle", "active", "idle"),
+        *("active", "error", "active", "idle"),
+    ]
