@@ -23,7 +23,8 @@ from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.progress import ProgressBoard
 from opscore_middleware.agent.registrar import Registrar, locked_out
-from opscore_middleware.agent.results import DROPPED, RESULT, Results
+from opscore_middleware.agent.reports import as_reports, barer_than
+from opscore_middleware.agent.results import Results
 from opscore_middleware.agent.tracker import Tracker
 from opscore_middleware.agent.view import View
 from opscore_middleware.core.jitter import between
@@ -180,13 +181,16 @@ class Courier:
     def _report(self, agent_id: str) -> float:
         single = self._monotonic() < self._singles_until or self._most == 1
         sending = [self._hand[i] for i in range(1 if single else min(self._most, len(self._hand)))]
-        reports = _as_reports(agent_id, sending)
+        reports = as_reports(agent_id, sending)
         answer = self._link.send(
             reporting.report_state(reports[0])
             if single
             else reporting.report_states(agent_id, reports)
         )
-        match judge(answer, batch=not single):
+        verdict = judge(answer, batch=not single)
+        if answer.status in _OBJECTIONS and answer.is_page and self._is_heard(agent_id):
+            verdict = Verdict.REFUSED  # on the way, for what they say
+        match verdict:
             case Verdict.DELIVERED:
                 return self._delivered(sending)
             case Verdict.NO_BATCHES:
@@ -201,7 +205,18 @@ class Courier:
             case Verdict.GONE:
                 return self._farewell(agent_id)
             case Verdict.LATER:
-                return self._later(self._link.api_url, f"status {answer.status}", answer)
+                what = "a page with status" if answer.is_page else "status"
+                return self._later(self._link.api_url, f"{what} {answer.status}", answer)
+
+    def _is_heard(self, agent_id: str) -> bool:
+        """Ask whether Ops-Core can be reached by what says next to nothing."""
+        call = reporting.heartbeat(agent_id, self._heartbeat(self._tracker().view()))
+        answer = self._link.send(call)
+        try:
+            call.result(answer.status, answer.body)
+        except RemoteError:
+            return False
+        return True
 
     def _delivered(self, sent: Sequence[Entry]) -> float:
         for _ in sent:
@@ -218,7 +233,7 @@ class Courier:
         bad = self._hand.popleft()
         self._most = _MOST
         # The state is worth more than what is said of it: Ops-Core would go on to show an old one.
-        barer = _barer(bad)
+        barer = barer_than(bad)
         if barer is not None:
             self._hand.appendleft(barer)
         else:
@@ -285,7 +300,7 @@ class Courier:
         except Unreachable as failure:
             self._outage(failure.url, str(failure))
             return
-        if answer.status == 410:
+        if judge(answer, batch=False) is Verdict.GONE:
             self._farewell(agent_id)
         elif answer.status in {401, 403}:
             self._beat_at = self._monotonic() + locked_out(self._link, answer, self._notices)
@@ -357,39 +372,5 @@ def _load(entries: Sequence[Entry]) -> Load:
     return Load.BUSY if len(entries) > BUSY else Load.CALM
 
 
+_OBJECTIONS: Final = frozenset({200, 403, 406})  # firewalls' words for what they let not pass
 _SILENT: Final = frozenset({AgentState.UNKNOWN, AgentState.FINISHED})
-_LAST: Final = ("opscore_task_id", "opscore_task_state", DROPPED)  # what a task's end needs
-
-
-def _barer(entry: Entry) -> Entry | None:
-    """Return a report with less in its details, the task last; None where they hold nothing."""
-    details = entry.details
-    if not details:
-        return None
-    kept: dict[str, Any] = {key: details[key] for key in _LAST if key in details}
-    if RESULT in details:
-        kept[DROPPED] = True
-    return entry._replace(details=kept if kept != details else None)
-
-
-def _as_reports(agent_id: str, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    instance = entries[0].instance
-    started_at = reporting.moment(instance.started_at)
-    reports = []
-    for entry in entries:
-        if entry.instance is not instance:
-            instance = entry.instance
-            started_at = reporting.moment(instance.started_at)
-        report = reporting.state_report(
-            agent_id,
-            at=entry.at,
-            state=entry.state.value,
-            details=entry.details or {},
-            instance_id=instance.instance_id,
-            started_at=started_at,
-            sequence=entry.sequence,
-            coalesced=entry.coalesced,
-            errors=entry.errors,
-        )
-        reports.append(report)
-    return reports

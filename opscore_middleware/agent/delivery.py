@@ -38,6 +38,11 @@ class Answer(NamedTuple):
         return code if isinstance(code, str) and code != "not_found" else None
 
     @property
+    def is_page(self) -> bool:
+        """Whether it is for people, as a proxy's, and so from nobody who has read what was sent."""
+        return self.headers.get("content-type", "").lower().startswith("text/html")
+
+    @property
     def reason(self) -> str:
         """The sentence for a person, bounded."""
         return str(self._said("detail") or "no reason given")[:300]
@@ -82,15 +87,17 @@ _BY_STATUS: Final = {
 def judge(answer: Answer, *, batch: bool) -> Verdict:
     """Say what an answer means; `batch` tells whether it is one to a batch of reports.
 
-    Statuses that no Ops-Core gives (a proxy's redirect, say) mean "later".
+    Answers that no Ops-Core gives (a proxy's redirect, say) mean "later".
     """
     if 200 <= answer.status < 300:
-        return Verdict.DELIVERED
+        return Verdict.LATER if answer.is_page else Verdict.DELIVERED
     if answer.status in {404, 405}:
         # Servers that know only the fixed contract have no batch route, and no `code` either.
         if batch and (answer.status == 405 or answer.code is None):
             return Verdict.NO_BATCHES
         return Verdict.UNKNOWN_AGENT if answer.status == 404 else Verdict.LATER
+    if answer.status == 410 and answer.code is None:
+        return Verdict.LATER  # only Ops-Core can say that somebody wants to hear no more
     return _BY_STATUS.get(answer.status, Verdict.LATER)
 
 

@@ -131,6 +131,15 @@ def _is_outermost_known_run(root: Object, holder: Object) -> bool:
     return isinstance(holder.get("run_id"), str) and _is_outermost_run(root, holder)
 
 
+def _has_error_text(_root: Object, holder: Object) -> bool:
+    """An empty one as well: what many timeouts say of themselves is nothing."""
+    return isinstance(holder.get("errorText"), str)
+
+
+def _is_response(_root: Object, holder: Object) -> bool:
+    return holder.get("object") == "response"
+
+
 def _always(_root: Object, _holder: Object) -> bool:
     return True
 
@@ -195,6 +204,8 @@ SIGNS: Final[tuple[Sign, ...]] = (
          _ACP_WORDS, ("failed",)),
     Sign("OpenAI {}", Failure, _ANY, _ROOT, ("type",), _OPENAI_EVENT, _has("response", "run"),
          _OPENAI_WORDS, ("failed",)),
+    Sign("OpenAI response {}", Shown, _ANY, _ROOT, ("status",), _is("failed"), _is_response,
+         _OPENAI_WORDS, ("failed",)),
     Sign("agno {}", Failure, _ANY, _ROOT, ("event",), _AGNO_EVENT, _is_outermost_known_run,
          _AGNO_WORDS, ("error",)),
     Sign("agno {}", Shown, _ANY, _ROOT, ("status",), _is("ERROR"), _is_outermost_known_run,
@@ -209,7 +220,7 @@ SIGNS: Final[tuple[Sign, ...]] = (
          _OPENAI_WORDS, ("failed",)),
     Sign("agno {}", Failure, _EVENT, _ROOT, ("event",), _AGNO_EVENT, _is_outermost_run,
          _AGNO_WORDS, ("error",)),
-    Sign("Vercel AI {}", Failure, _EVENT, _ROOT, ("type",), _is("error"), _has("errorText"),
+    Sign("Vercel AI {}", Failure, _EVENT, _ROOT, ("type",), _is("error"), _has_error_text,
          (("errorText",),), ("error",)),
     # Whether JSON-RPC's own error is a failure depends on its code.
     Sign("Event error", Failure, _EVENT, _ROOT, ("error",), bool, _never_jsonrpc,

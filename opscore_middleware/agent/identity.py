@@ -13,7 +13,12 @@ from opscore_middleware.agent.settings import Settings
 __all__ = ["Named", "find_name", "registration"]
 
 # What runs apps, and so names no agent when it is the main module.
-_SERVERS = frozenset({"uvicorn", "hypercorn", "gunicorn", "granian", "daphne", "fastapi", "pytest"})
+_SERVERS = frozenset(
+    {
+        *("uvicorn", "hypercorn", "gunicorn", "granian", "daphne", "pytest"),
+        *("fastapi", "litestar", "quart", "chainlit", "fastmcp", "mcp"),
+    }
+)
 
 
 class Named(NamedTuple):
@@ -72,12 +77,16 @@ def _main_name(argv: Sequence[str], main: ModuleType | None) -> str:
 def _target(argument: str) -> str | None:
     """Return the agent's module where an argument names one, as servers are told it.
 
-    `uvicorn research.main:app`, `fastapi run research.py`; `-b localhost:8000` is no module.
+    `uvicorn research.main:app`, `fastapi run research.py`, `fastmcp run research.py:server`;
+    `-b localhost:8000` is no module.
     """
     path, colon, attribute = argument.partition(":")
+    script = argument if argument.endswith(".py") else path  # a drive has a colon, too
+    if script.endswith(".py"):
+        return PurePath(script).stem
     if colon and attribute[:1].isidentifier() and all(map(str.isidentifier, path.split("."))):
         return path
-    return PurePath(argument).stem if argument.endswith(".py") else None
+    return None
 
 
 def _plain(name: str) -> str:

@@ -75,7 +75,7 @@ class WatchedLifespan:
                 self._tracker.ready()
             case "lifespan.startup.failed":
                 self._over = True
-                details = describe_startup(message.get("message", ""))
+                details = describe_startup(str(message.get("message") or ""))
                 self._runtime.startup_failed(self._runtime.hooks.redacted(details))
                 # The server exits as soon as it hears, some without a word to the interpreter.
                 await self._flush(EXIT_PATIENCE)

@@ -54,7 +54,8 @@ _LEFT: Final = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
 
 def describe_exception(exception: BaseException, scope: Mapping[str, Any]) -> dict[str, Any]:
     """Return the details of a failure by exception: its class, its message and where."""
-    return _details(type(exception).__qualname__, _message(exception), scope)
+    told = _cause_of(exception)
+    return _details(type(told).__qualname__, _message(told), scope)
 
 
 def describe_status(status: int, scope: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +81,8 @@ def describe_unfinished(scope: Mapping[str, Any], *, started: bool) -> dict[str,
 
 def describe_unit(exception: BaseException, name: str | None) -> dict[str, Any]:
     """Return the details of a tracked unit that failed."""
-    return _unit_details(type(exception).__qualname__, _message(exception), name)
+    told = _cause_of(exception)
+    return _unit_details(type(told).__qualname__, _message(told), name)
 
 
 def describe_unit_failure(failure: Failure, name: str | None) -> dict[str, Any]:
@@ -178,6 +180,16 @@ def _where(scope: Mapping[str, Any]) -> str | None:
         if endpoint is None:
             name = ""
     return f"{scope.get('method', '')} {name}".strip()
+
+
+def _cause_of(exception: BaseException) -> BaseException:
+    """Return the one failure that a group holds: a task group's own words say nothing of it."""
+    while isinstance(exception, BaseExceptionGroup):
+        failures = list(filter(is_failure, exception.exceptions))
+        if len(failures) != 1:
+            break
+        (exception,) = failures
+    return exception
 
 
 def _message(exception: BaseException) -> str:

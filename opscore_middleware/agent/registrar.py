@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -85,7 +86,7 @@ class Registrar:
         self._ours = False  # the id is one that Ops-Core made and makes again for the same name
         self._unknown_since: float | None = None
         self._attempts = 0
-        self._offered = False
+        self._offer_at = math.inf  # when to make an unknown id known
 
     def after_fork(self) -> None:
         """Leave the connections to the parent process."""
@@ -118,14 +119,12 @@ class Registrar:
             return 0.0 if self._attempts == 1 else backoff(self._attempts)
         now = self._monotonic()
         if self._unknown_since is None:
-            self._unknown_since = now
-        waited = now - self._unknown_since
-        if waited >= REGISTER_AFTER and not self._offered:
+            self._unknown_since, self._offer_at = now, now + REGISTER_AFTER
+        if now >= self._offer_at:
             pause = self._register_with_opscore(self.agent_id, instance_id)
-            self._offered = True
             if pause == 0.0:
                 return 0.0
-        if waited >= WARN_AFTER:
+        if now - self._unknown_since >= WARN_AFTER:
             self._notices.once(
                 "unknown",
                 logging.WARNING,
@@ -141,7 +140,6 @@ class Registrar:
         """Ops-Core takes reports under the id."""
         self._unknown_since = None
         self._attempts = 0
-        self._offered = False
         self._notices.settle("unknown", "registration", "key")
 
     # --- Ops-Core --------------------------------------------------------------------------------
@@ -150,6 +148,7 @@ class Registrar:
         name = self._name().name
         call = register_agent(registration(self._settings, name, agent_id, instance_id))
         answer = self._opscore.ask(call)
+        self._offer_at = math.inf  # what Ops-Core has answered once it would answer again
         if answer.status in {401, 403}:
             return locked_out(self._opscore, answer, self._notices)
         try:
@@ -175,6 +174,7 @@ class Registrar:
             LONGEST,
         )
         self._attempts += 1
+        self._offer_at = self._monotonic() + LONGEST
         return backoff(self._attempts)
 
     # --- AgentKit --------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ HEAD: Final = 64 * 1024
 
 IDLE_METHODS: Final = (
     "initialize",
+    "server/discover",
     "ping",
     "notifications/*",
     "tools/list",
@@ -23,16 +24,26 @@ IDLE_METHODS: Final = (
     "prompts/*",
     "completion/complete",
     "logging/setLevel",
+    "subscriptions/listen",
+    "skills/list",
+    "skills/get",
     "tasks/get",
     "tasks/list",
     "tasks/cancel",
+    "tasks/resubscribe",
+    "tasks/pushNotificationConfig/*",
     "GetTask",
     "ListTasks",
     "CancelTask",
+    "SubscribeToTask",
+    "CreateTaskPushNotificationConfig",
+    "GetTaskPushNotificationConfig",
+    "ListTaskPushNotificationConfigs",
+    "DeleteTaskPushNotificationConfig",
     "agent/getAuthenticatedExtendedCard",
     "GetExtendedAgentCard",
 )
-"""The methods of MCP and A2A that are no work; every other one is."""
+"""The methods of MCP and A2A that are no work, or only listen; every other one is."""
 
 # Without its last quote, the rarest byte is last, where the search looks first.
 _TOKEN: Final = b'"jsonrpc'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import time
 import weakref
 from collections import deque
@@ -241,6 +242,15 @@ def only_runtime() -> AgentRuntime | None:
 def _after_fork() -> None:
     for runtime in list(_running):
         runtime.after_fork()
+    # multiprocessing ends the children that it forks without `atexit`, but not without finalizers
+    # of its own. It forgets those that it has before it calls what is to follow a fork.
+    processes = sys.modules.get("multiprocessing.util")
+    if processes is not None:
+        processes.register_after_fork(_at_exit, _at_exit_of_child)
+
+
+def _at_exit_of_child(at_exit: Callable[[], None]) -> None:
+    sys.modules["multiprocessing.util"].Finalize(None, at_exit, exitpriority=-100)
 
 
 def _at_exit() -> None:

@@ -276,5 +276,6 @@ def _parsed(text: bytes) -> object:
 _KINDS: Final[dict[bytes, type[JsonScanner | EventScanner]]] = {
     b"text/event-stream": EventScanner,
     b"application/x-ndjson": LineScanner,
+    b"application/ndjson": LineScanner,
     b"application/jsonl": LineScanner,
 }

@@ -56,6 +56,7 @@ class Wire:
         said = {"Host": at.netloc.decode("ascii"), **headers}
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in said.items())
         self._connection: _Connection | None = None
+        self._reached: Any = None  # the address that was reached last
 
     def send(self, call: Call[Any]) -> Answer:
         """Send a call and return its answer. Raises `OSError` and `http.client.HTTPException`."""
@@ -90,8 +91,7 @@ class Wire:
         return head.encode("latin-1") + body
 
     def _connect(self, until: float) -> _Connection:
-        address = self._host, self._port
-        plain = socket.create_connection(address, min(_CONNECTING, _left(until)))
+        plain = self._reach(until)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._secure:
@@ -103,6 +103,23 @@ class Wire:
         except BaseException:
             plain.close()
             raise
+
+    def _reach(self, until: float) -> socket.socket:
+        """Connect to the server at whichever of its addresses can be reached."""
+        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        # Where one before it swallows all that is sent, as IPv6 without a route does, it would cost
+        # its whole wait each time, and more than the last word has.
+        found.sort(key=lambda it: it[4] != self._reached)
+        failure = OSError("the name has no address")
+        for family, kind, protocol, _, address in found:
+            try:
+                plain = _connected(address, (family, kind, protocol), until)
+            except OSError as reason:
+                failure = reason
+            else:
+                self._reached = address
+                return plain
+        raise failure
 
     def _certificates(self) -> ssl.SSLContext:
         # Loaded with the first connection that needs them: that takes a moment, and a megabyte.
@@ -176,6 +193,17 @@ class _Incoming(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         self._socket.settimeout(min(_MOVING, _left(self._until)))
         return self._socket.recv_into(buffer)
+
+
+def _connected(address: Any, like: tuple[int, int, int], until: float) -> socket.socket:
+    plain = socket.socket(*like)
+    try:
+        plain.settimeout(min(_CONNECTING, _left(until)))
+        plain.connect(address)
+    except BaseException:
+        plain.close()
+        raise
+    return plain
 
 
 def _left(until: float) -> float:

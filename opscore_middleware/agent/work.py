@@ -46,12 +46,21 @@ class Rules:
         method = scope["method"]
         if method in NEVER_WORK:
             return None
-        path = scope["path"]
-        if self._include is not None and self._include.match(path):
+        paths = _paths(scope)
+        if self._include is not None and any(map(self._include.match, paths)):
             return Kind.WORK
-        if self._exclude is not None and self._exclude.match(path):
+        if self._exclude is not None and any(map(self._exclude.match, paths)):
             return None
         return self.by_method.get(method)
+
+
+def _paths(scope: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the path as it came and, where the app stands below another one, as the app's own.
+
+    Servers with a root path put it before what came, or do not: a pattern cannot know.
+    """
+    path, root = scope["path"], (scope.get("root_path") or "").rstrip("/")
+    return (path, path.removeprefix(root)) if root else (path,)
 
 
 def _either(globs: tuple[str, ...]) -> re.Pattern[str] | None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
+from opscore_middleware.core.names import is_agent_id
 from opscore_middleware.protocol.call import JSON, PREFIX, Call, segment
 
 __all__ = [
@@ -120,7 +121,7 @@ def _nothing(_body: bytes) -> None:
 
 def _agent_id(body: bytes) -> str:
     agent_id = _object(body).get("agentId")
-    if not isinstance(agent_id, str):
+    if not isinstance(agent_id, str) or not is_agent_id(agent_id):
         raise ValueError("no agent")
     return agent_id
 

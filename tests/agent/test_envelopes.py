@@ -132,6 +132,7 @@ BODIES: list[tuple[str, object]] = [
     ("AG-UI RUN_ERROR", {"type": "RUN_ERROR", "message": "no ink", "code": "E1"}),
     ("AG-UI RUN_ERROR", {"type": "RUN_ERROR", "error": {"message": "no ink"}}),
     ("OpenAI response.failed", OPENAI_FAILED),
+    ("OpenAI response failed", OPENAI_FAILED["response"]),
     ("ACP failed", {"type": "run.failed", "run": ACP_RUN}),
     ("OpenAI run.failed", {"type": "run.failed", "run": {"error": {"message": "no ink"}}}),
     ("agno ERROR", AGNO_RUN),
@@ -177,6 +178,8 @@ CALM: list[object] = [
     {"type": "PaymentFailedEvent", "amount": 3},
     {"type": "WorkflowCompletedEvent", "value": {}},
     {"type": "response.completed", "response": {"status": "completed", "error": None}},
+    {"object": "response", "status": "incomplete", "error": None},
+    {"object": "job", "status": "failed", "last_error": {"message": "no ink"}},
     {"event": "RunErrorHandled", "run_id": "r"},
     {"event": "ToolCallError", "run_id": "r", "content": "no ink"},
     {**AGNO_EVENT, "parent_run_id": "outer"},
@@ -225,6 +228,14 @@ def test_a_failure_in_a_json_body_is_found(kind: str, body: object) -> None:
 @pytest.mark.parametrize(("kind", "data"), DATA)
 def test_a_failure_in_an_event_is_found(kind: str, data: object) -> None:
     assert find_event_failure(None, data, b"") == (kind, "no ink")
+
+
+@pytest.mark.parametrize("data", [{"type": "error", "errorText": ""}, rpc_error(-32603, "")])
+def test_a_failure_that_has_nothing_to_say_is_one(data: object) -> None:
+    """As many timeouts are."""
+    found = find_event_failure(None, data, b"")
+    assert found is not None
+    assert found.message == "no message given"
 
 
 @pytest.mark.parametrize("body", CALM + CALM_IN_A_BODY)

@@ -45,6 +45,11 @@ NAMES = [
     (main_module(), ["/venv/uvicorn/__main__.py", "pkg.mod:app", "--workers", "4"], "pkg.mod"),
     (main_module("/venv/bin/fastapi"), ["fastapi", "run", "agents/sum.py"], "sum"),
     (main_module("/venv/bin/fastapi"), ["fastapi", "run"], "fastapi"),
+    (main_module("/venv/bin/chainlit"), ["chainlit", "run", "agents/sum.py", "-h"], "sum"),
+    (main_module("/venv/bin/litestar"), ["litestar", "--app", "pkg.mod:app", "run"], "pkg.mod"),
+    (main_module("/venv/bin/quart"), ["quart", "--app", "pkg:app", "run"], "pkg"),
+    (main_module("/venv/bin/fastmcp"), ["fastmcp", "run", "tools/sum.py:mcp"], "sum"),
+    (main_module("/venv/bin/mcp"), ["mcp", "run", "sum.py"], "sum"),
     (main_module(), [""], "agent"),
 ]
 

@@ -106,6 +106,21 @@ async def test_a_failed_startup_is_delivered_before_the_server_hears_of_it(
     assert middleware.state is AgentState.ERROR  # and no hold ends it
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("message", [None, ValueError("no ink")])
+async def test_what_an_app_says_of_its_failed_startup_may_be_no_text(
+    message: object, ops_core: ScriptedOpsCore
+) -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": message})
+
+    server = Server(STARTUP)
+    await server.run(watched(fails, ops_core))
+    assert server.sent == ["lifespan.startup.failed"]
+    assert ops_core.reports[-1]["details"]["error"]["message"] == str(message or "no reason given")
+
+
 def test_a_startup_that_raises_in_starlette_is_told_with_its_cause(
     ops_core: ScriptedOpsCore,
 ) -> None:

@@ -69,6 +69,18 @@ def test_a_failure_is_described_by_class_message_and_route() -> None:
     assert describe_status(599, {})["error"] == {"type": "HTTP 599", "message": "Server Error"}
 
 
+def test_a_group_is_described_by_the_one_failure_that_it_holds() -> None:
+    cancelled = asyncio.CancelledError()
+    inner = BaseExceptionGroup("unhandled errors", [cancelled, ValueError("no ink")])
+    group = BaseExceptionGroup("unhandled errors", [cancelled, inner])
+    told = {"type": "ValueError", "message": "no ink"}
+    assert describe_exception(group, {})["error"] == told
+    assert describe_unit(group, None)["error"] == told
+    several = ExceptionGroup("no printer works", [ValueError("no ink"), OSError("no paper")])
+    told = {"type": "ExceptionGroup", "message": "no printer works (2 sub-exceptions)"}
+    assert describe_exception(several, {})["error"] == told
+
+
 @pytest.mark.parametrize(
     ("left", "where"),
     [

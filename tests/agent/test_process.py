@@ -269,6 +269,31 @@ work()
     assert run(script, sink.url).strip() == "0"
 
 
+@pytest.mark.skipif(not hasattr(sys.modules["os"], "fork"), reason="this system does not fork")
+def test_a_child_that_multiprocessing_has_forked_tells_its_end(sink: Sink) -> None:
+    """It ends past `atexit`; left unsaid, its last state would be the agent's until it is lost."""
+    script = """
+    import multiprocessing
+    from opscore_middleware import track
+
+    def in_the_child():
+        with track():
+            pass
+
+    work()
+    get_known()
+    agent._runtime.flush(5)
+    child = multiprocessing.get_context("fork").Process(target=in_the_child)
+    child.start()
+    child.join(10)
+    assert child.exitcode == 0
+    os._exit(0)
+    """
+    run(AGENT + textwrap.dedent(script), sink.url, options=("-W", "ignore::DeprecationWarning"))
+    parent = sink.reports[0]["instanceId"]
+    assert [r["state"] for r in sink.reports if r["instanceId"] != parent][-1] == "finished"
+
+
 def test_a_black_hole_delays_the_whole_exit_by_half_a_second_at_most() -> None:
     """Both flushes of the lifespan and the one at exit share one patience."""
     script = CLOCK + AGENT

@@ -292,6 +292,27 @@ def test_paths_and_methods_can_be_chosen(ops_core: ScriptedOpsCore) -> None:
     ops_core.wait_for(*LIFE, *["active", "idle"] * 2, *END)
 
 
+@pytest.mark.parametrize("root", ["/api", "/api/"])
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [("/poll*", "/poll/1"), ("/poll*", "/api/poll/1"), ("/api/poll*", "/api/poll/1")],
+)
+def test_paths_are_chosen_with_and_without_the_root_path(
+    root: str, pattern: str, path: str, ops_core: ScriptedOpsCore
+) -> None:
+    """Some servers put it before the path that a proxy has cut it from, and others do not."""
+    app = FastAPI()
+    app.add_middleware(OpsCoreMiddleware, exclude=[pattern], **settings(ops_core))
+
+    @app.post("/poll/{job}")
+    async def poll(job: int) -> int:
+        return job
+
+    with TestClient(app, root_path=root) as client:
+        client.post(path)
+    ops_core.wait_for(*LIFE, *END)
+
+
 def test_the_middleware_added_twice_reports_once(ops_core: ScriptedOpsCore) -> None:
     app = starlette_app(ops_core)
     app.add_middleware(OpsCoreMiddleware, **settings(ops_core))

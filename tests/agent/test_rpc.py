@@ -20,6 +20,7 @@ IDLE = [
     "resources/templates/list",
     "prompts/list",
     "prompts/get",
+    "tasks/pushNotificationConfig/set",
 ]
 WORK = [
     "tools/call",
@@ -28,7 +29,6 @@ WORK = [
     "SendMessage",
     "SendStreamingMessage",
     "tasks/send",
-    "tasks/resubscribe",
     "tasks/getAll",
     "sampling/createMessage",
     "initialized",

@@ -65,6 +65,7 @@ def content(value: bytes, *more: tuple[bytes, bytes]) -> list[tuple[bytes, bytes
         (content(b"text/event-stream"), EventScanner),
         (content(b"text/event-stream; charset=utf-8"), EventScanner),
         (content(b"application/x-ndjson"), LineScanner),
+        (content(b"application/ndjson; charset=utf-8"), LineScanner),
         (content(b"application/jsonl"), LineScanner),
         ([(b"Content-Type", b"text/event-stream")], EventScanner),
         (((b"content-type", b"text/event-stream"),), EventScanner),

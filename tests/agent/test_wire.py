@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -141,3 +142,34 @@ def test_what_is_no_answer_is_none(serve: type[Scripted], answer: bytes) -> None
         link.send(calls.health())
     assert KEY not in repr(failure.value)
     link.close()
+
+
+def test_the_address_that_answered_last_is_tried_first(
+    serve: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another one swallows what is sent, each connection would wait for it first."""
+    server = serve([LAST], [LAST], [LAST])
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        elsewhere = closed.getsockname()
+    addresses = [elsewhere, ("127.0.0.1", int(server.url.rpartition(":")[2]))]
+
+    def found(*_: object, **__: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    link = Link("http://ops-core.test", KEY)
+    link.send(calls.health())
+    with socket.create_server(elsewhere) as opened:
+        opened.settimeout(0)
+        link.send(calls.health())
+        with pytest.raises(BlockingIOError):
+            opened.accept()
+    link.send(calls.health())
+    assert server.connections == 3
+    link.close()
+
+
+def test_a_name_without_an_address_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+    with pytest.raises(Unreachable):
+        Link("http://ops-core.test", KEY).send(calls.health())

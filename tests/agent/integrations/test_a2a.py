@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 from a2a.server.agent_execution import AgentExecutor
 from a2a.server.request_handlers import DefaultRequestHandlerV2
+from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
 from a2a.server.routes.jsonrpc_routes import create_jsonrpc_routes
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
 from a2a.types import (
@@ -24,6 +26,7 @@ from a2a.types import (
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from opscore_middleware.agent.rpc import is_work
 from tests.agent.support import ScriptedOpsCore, watched
 
 LIFE = ["initializing", "idle"]
@@ -179,3 +182,11 @@ def test_switched_off_it_counts_by_its_requests(ops_core: ScriptedOpsCore) -> No
         assert client.portal is not None
         client.portal.call(go_on.set)
     assert ops_core.states == [*LIFE, "active", "idle", "draining", "finished"]
+
+
+@pytest.mark.parametrize("method", sorted(JsonRpcDispatcher.METHOD_TO_MODEL))
+def test_of_all_that_a_client_may_ask_for_messages_alone_are_work(method: str) -> None:
+    """A subscription stays open while its task waits for input, and shows the failure of others."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": method}
+    sends = method in {"SendMessage", "SendStreamingMessage"}
+    assert is_work(json.dumps(request).encode()) is sends

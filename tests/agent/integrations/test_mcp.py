@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from fastmcp import FastMCP
 from mcp.server.mcpserver import MCPServer
+from mcp_types.methods import SPEC_CLIENT_METHODS
 
+from opscore_middleware.agent.rpc import is_work
 from tests.agent.integrations.mcp_talk import call_tool
 from tests.agent.support import ScriptedOpsCore, watched
 
@@ -73,3 +76,10 @@ def test_the_callers_mistakes_are_no_failures_of_a_fastmcp_server(
     result = call_tool(agent, name, task_id="t-1.1", session=False, **arguments)
     assert result["isError"]
     assert "error" not in ops_core.states
+
+
+@pytest.mark.parametrize("method", sorted(SPEC_CLIENT_METHODS))
+def test_of_all_that_a_client_may_ask_for_the_tools_alone_are_work(method: str) -> None:
+    """A subscription stays open for as long as the client does."""
+    call = {"jsonrpc": "2.0", "id": 1, "method": method}
+    assert is_work(json.dumps(call).encode()) is (method == "tools/call")
