@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -209,6 +210,25 @@ async def test_another_program_that_writes_holds_up_reports_and_nothing_is_lost(
         with pytest.raises(StoreUnavailable, match="another program holds it"):
             await store.apply_reports([said("idle", sequence=2)])
         assert (await instances(store))["i"].state == "active"
+    assert await store.apply_reports([said("idle", sequence=2)]) == [ReportOutcome.ACCEPTED]
+    await store.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody move a file in use")
+@pytest.mark.parametrize("replaced", [False, True])
+@aio
+async def test_nothing_is_answered_once_the_file_was_taken_away(path: Path, replaced: bool) -> None:
+    await made(path)
+    store = at(path)
+    await store.open()
+    kept = path.with_name("kept.db")
+    shutil.move(path, kept)
+    if replaced:
+        shutil.copy(kept, path)
+    for call in (store.apply_reports([said("idle", sequence=2)]), store.ping()):
+        with pytest.raises(StoreUnavailable, match="taken away while it was in use"):
+            await call
+    shutil.move(kept, path)
     assert await store.apply_reports([said("idle", sequence=2)]) == [ReportOutcome.ACCEPTED]
     await store.close()
 
