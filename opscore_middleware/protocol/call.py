@@ -64,12 +64,16 @@ class Call(Generic[T]):
         try:
             return self.decode(body)
         except (ValueError, OverflowError):  # of numbers that are beyond all measure, too
-            raise RemoteError(
-                f"{self.method} {self.path} answered {status} with something that is not "
-                f"{self.server}'s; check the address.",
-                remote_status=status,
-                remote_code=None,
-            ) from None
+            raise self.foreign(status) from None
+
+    def foreign(self, status: int) -> RemoteError:
+        """Return the error that says that somebody else than the server has answered."""
+        return RemoteError(
+            f"{self.method} {self.path} answered {status} with something that is not "
+            f"{self.server}'s; check the address.",
+            remote_status=status,
+            remote_code=None,
+        )
 
 
 def segment(value: str) -> str:
