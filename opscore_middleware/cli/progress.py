@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from opscore_middleware.cli.output import ago, state_text, table_of, visible
+from opscore_middleware.cli.output import ago, state_text, table_of
+from opscore_middleware.cli.printable import visible
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.runs.tasks import ENDED
 from opscore_middleware.core.runs.views import SessionView, TaskQuery, TaskView
