@@ -79,4 +79,7 @@ class Call(Generic[T]):
 def segment(value: str) -> str:
     """Return a text as one segment of a path."""
     # Plain dots would be taken for a step to another path, on the way or by our own HTTP client.
-    return "%2E" * len(value) if value in {".", ".."} else quote(value, safe="")
+    # What is no text, as a terminal may pass on, names nobody; the server says so.
+    if value in {".", ".."}:
+        return "%2E" * len(value)
+    return quote(value, safe="", errors="surrogatepass")

@@ -255,6 +255,18 @@ REFUSED = {
     "a wrong key": (("agents", "list", "--api-key", "wrong-key"), 1, "401"),
     "nobody there": (("agents", "list", "--api-url", "http://127.0.0.1:1"), 1, "opscore serve"),
     "an address that is none": (("agents", "list", "--api-url", "nowhere"), 2, "'nowhere'"),
+    "a host with a part that is too long": (
+        *(("agents", "list", "--api-url", f"http://{'a' * 64}/"), 2),
+        "not an http or https address",
+    ),
+    "a host with an empty part": (("agents", "list", "--api-url", "http://.a/"), 2, "'http://.a/'"),
+    "an id that is no text": (("agents", "show", "\udc80"), 1, "No agent with id"),
+    "a task that is no text": (("task", "why", "\udc80"), 1, "404"),
+    "details that are no text": (
+        ("report", "a", "idle", "--details", r'{"a":"\ud800"}'),
+        2,
+        "JSON",
+    ),
     "a key that cannot travel": (("agents", "list", "--api-key", "a\nb"), 2, "api_key"),
     "details that are no JSON": (("report", "a", "idle", "--details", "{"), 2, "--details"),
     "details that are no object": (("report", "a", "idle", "--details", "[]"), 2, "--details"),
