@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,42 @@ async def test_a_store_that_is_not_open_says_so(path: Path) -> None:
         await store.get_agent("a")
     await store.close()
     assert list(path.parent.iterdir()) == []
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Have the disk fail whenever this process reads from a file, or from the log beside it."""
+    kept = {}
+    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError):  # the directory itself, which is read no more
+            name = str(Path(f"/proc/self/fd/{number}").readlink())
+            if name in (str(path), f"{path}-wal"):
+                copy = os.open(shutil.copy(name, f"{name}.copy"), os.O_WRONLY)
+                kept[number] = os.dup(number)
+                os.dup2(copy, number)
+                os.close(copy)
+    try:
+        yield
+    finally:
+        for number, before in kept.items():
+            os.dup2(before, number)
+            os.close(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@aio
+async def test_a_disk_that_fails_to_read_is_named_as_the_cause(path: Path) -> None:
+    store = at(path)
+    await store.open()
+    await add(store)
+    much = json.dumps({"much": "x" * 50_000})  # more than a connection keeps in memory
+    await store.apply_reports([said(sequence=n, details=much) for n in range(1, 100)])
+    for _ in range(2):  # every reader has opened the file
+        await store.get_agent("a")
+    with unreadable(path), pytest.raises(StoreUnavailable, match="check its disk"):
+        await told(store)
+    assert len(await told(store)) == 99
+    await store.close()
 
 
 # --- who may hold it -----------------------------------------------------------------------------
