@@ -229,6 +229,9 @@ class SqliteFile:
         # Statement journals in memory: half of the commits would make and unlink a file for one.
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        # The log grows while somebody reads, as a backup does; afterwards it shrinks again.
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+        connection.execute(f"PRAGMA journal_size_limit = {2 * _CHECKPOINT_PAGES * page}")
 
     def _refusal(self, error: sqlite3.Error) -> OpsCoreError:
         reason = self.unavailable(error)

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,31 @@ async def test_nothing_is_answered_once_the_file_was_taken_away(path: Path, repl
             await call
     shutil.move(kept, path)
     assert await store.apply_reports([said("idle", sequence=2)]) == [ReportOutcome.ACCEPTED]
+    await store.close()
+
+
+@aio
+async def test_a_log_that_somebody_read_for_long_shrinks_again_afterwards(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "_CHECKPOINT_PAGES", 20)
+    await made(path)
+    store = at(path)
+    await store.open()
+    much = json.dumps({"much": "x" * 50_000})
+    numbers = iter(range(2, 1000))
+    log = path.with_name(f"{path.name}-wal")
+
+    async def write(count: int) -> int:
+        for number in islice(numbers, count):
+            await store.apply_reports([said(sequence=number, details=much)])
+        return log.stat().st_size
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM events").fetchone()
+        assert await write(50) > 50 * 50_000
+    assert await write(10) < 20 * 50_000
     await store.close()
 
 
