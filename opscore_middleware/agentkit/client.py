@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from opscore_middleware.agentkit.models import AgentDetails, Message, RunAccepted
 from opscore_middleware.core.models import Registration
@@ -96,7 +96,7 @@ class _RegisteredEnvelope(BaseModel):
 
 
 class _ListEnvelope(BaseModel):
-    data: list[AgentDetails]
+    data: list[Any]
 
 
 def _registered_id(body: bytes) -> str:
@@ -104,7 +104,19 @@ def _registered_id(body: bytes) -> str:
 
 
 def _listed(body: bytes) -> list[AgentDetails]:
-    return _ListEnvelope.model_validate_json(body).data
+    listed = _ListEnvelope.model_validate_json(body).data
+    found = [agent for agent in map(_details, listed) if agent is not None]
+    if listed and not found:
+        raise ValueError("nothing of this list is an agent")
+    return found
+
+
+def _details(listed: Any) -> AgentDetails | None:
+    """Return an agent; None for an entry that is none, which must not hide the others."""
+    try:
+        return AgentDetails.model_validate(listed)
+    except ValidationError:
+        return None
 
 
 def _nothing(_body: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from opscore_middleware.cli.commands import in_commands
+from opscore_middleware.cli.printable import escape_the_rest, visible
 from opscore_middleware.errors import ConfigurationError, MissingExtra, OpsCoreError
 
 __all__ = ["main"]
@@ -16,10 +17,11 @@ def main() -> None:
     Exits with 1 when Ops-Core refuses or does not answer and with 2 when the command cannot be
     run as it is written or configured; one line on standard error says why.
     """
+    escape_the_rest()
     try:
         _run()
     except OpsCoreError as error:
-        told = in_commands(error.message)
+        told = visible(in_commands(error.message))
         print(f"opscore: {told}", file=sys.stderr)  # noqa: T201 - this is the output
         sys.exit(2 if isinstance(error, ConfigurationError) else 1)
 

@@ -47,6 +47,7 @@ def json_object(text: str | None, *, option: str) -> dict[str, Any] | None:
         return None
     try:
         value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # half a pair of surrogates cannot travel
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{option} {text!r} is not JSON: {error}.") from None
     if not isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from datetime import UTC, datetime
@@ -60,7 +61,7 @@ def add(
     parse_keys(entry)
     try:
         _append(path, entry)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         raise _unusable(path, error) from error
     typer.echo(f"Added {name!r} to {path}. The key is shown this once:", err=True)
     typer.echo(token)
@@ -128,9 +129,13 @@ def _read(path: Path, *, missing_is_empty: bool) -> tuple[Key, ...]:
 
 def _append(path: Path, entry: str) -> None:
     # At once, so that a server that looks right now sees the whole entry or nothing of it.
+    whole = f"\n{entry}".encode()
     opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(opened, f"\n{entry}".encode())
+        before = os.fstat(opened).st_size
+        if os.write(opened, whole) < len(whole):
+            os.ftruncate(opened, before)  # half an entry would make the whole file unreadable
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(opened)
 

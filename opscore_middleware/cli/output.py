@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from opscore_middleware.cli.printable import visible
 from opscore_middleware.core.runs.tasks import TaskState
 from opscore_middleware.core.sessions import SessionState
 from opscore_middleware.core.states import AgentState
@@ -31,7 +31,6 @@ __all__ = [
     "print_table",
     "state_text",
     "table_of",
-    "visible",
 ]
 
 M = TypeVar("M", bound=BaseModel)
@@ -60,7 +59,6 @@ _PIPE_WIDTH: Final = 1000
 # Columns that name something else than their row is about: cut short where there is no room.
 _CUT: Final = frozenset({"AGENT", "BY", "SESSION"})
 _SHORT: Final = 12
-_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STEPS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -86,11 +84,6 @@ def moment(at: datetime | None) -> str:
 def details(value: Any) -> str:
     """Return JSON on one line, and nothing for none."""
     return "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def visible(text: str) -> str:
-    """Return what an agent wrote, with all that would steer a terminal spelled out."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def print_json(value: BaseModel | Iterable[BaseModel]) -> None:

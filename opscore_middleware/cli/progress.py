@@ -13,7 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from opscore_middleware.cli.output import ago, state_text, table_of, visible
+from opscore_middleware.cli.output import ago, state_text, table_of
+from opscore_middleware.cli.patience import patiently
+from opscore_middleware.cli.printable import visible
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.runs.tasks import ENDED
 from opscore_middleware.core.runs.views import SessionView, TaskQuery, TaskView
@@ -92,11 +94,11 @@ def _drawing(
     waits = pauses()
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(_drawn(session, tasks_of(client, session, nodes)), refresh=True)
+            live.update(_drawn(session, _tasks(client, session, nodes)), refresh=True)
             if session.state in TERMINAL:
                 return session.state
             time.sleep(next(waits))
-            session = client.get_session(session.session_id)
+            session = _again(client, session)
 
 
 def _telling(
@@ -106,7 +108,7 @@ def _telling(
     told: dict[str, str] = {}
     waits = pauses()
     while True:
-        for task in tasks_of(client, session, nodes):
+        for task in _tasks(client, session, nodes):
             if told.get(task.task_id) != task.state:
                 console.print(f"{_label(task)}: {task.state.value}", soft_wrap=True, markup=False)
             told[task.task_id] = task.state
@@ -118,7 +120,7 @@ def _telling(
                 console.print(_message(session.error), soft_wrap=True, markup=False)
             return session.state
         time.sleep(next(waits))
-        session = client.get_session(session.session_id)
+        session = _again(client, session)
 
 
 def _listing(
@@ -128,13 +130,21 @@ def _listing(
     told: dict[str, str] = {}
     waits = pauses()
     while True:
-        for task in tasks_of(client, session, nodes):
+        for task in _tasks(client, session, nodes):
             _list(told, task.task_id, task)
         _list(told, session.session_id, session)
         if session.state in TERMINAL:
             return session.state
         time.sleep(next(waits))
-        session = client.get_session(session.session_id)
+        session = _again(client, session)
+
+
+def _again(client: OpsCoreClient, session: SessionView) -> SessionView:
+    return patiently(lambda: client.get_session(session.session_id))
+
+
+def _tasks(client: OpsCoreClient, session: SessionView, nodes: Sequence[str]) -> Sequence[TaskView]:
+    return patiently(lambda: tasks_of(client, session, nodes))
 
 
 def _list(told: dict[str, str], name: str, changed: TaskView | SessionView) -> None:

@@ -22,8 +22,8 @@ from opscore_middleware.cli.output import (
     print_list,
     print_pairs,
     state_text,
-    visible,
 )
+from opscore_middleware.cli.printable import visible
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.runs.views import TaskQuery, TaskView
 from opscore_middleware.errors import ConfigurationError

@@ -183,12 +183,12 @@ class AsyncOpsCoreClient:
                     headers=dict(call.headers),
                     timeout=following.timeout(self._timeout),
                 ) as answer:
-                    if answer.status_code == 200:
+                    if following.is_stream(answer):
                         async for piece in answer.aiter_bytes():
                             for event in following.feed(piece):
                                 yield event
                     else:
-                        following.refuse(call, answer.status_code, await answer.aread())
+                        following.refuse(answer.status_code, await answer.aread())
             except httpx.RequestError as error:
                 if not (following.has_begun or self._is_closed):
                     raise self._connection.unavailable(call, error) from error

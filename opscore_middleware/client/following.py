@@ -10,22 +10,23 @@ from typing import Final
 import httpx
 
 from opscore_middleware.core.jitter import between
-from opscore_middleware.core.watch import AgentEvent, StateQuery, WatchedState, WatchQuery
+from opscore_middleware.core.watch import AgentEvent, EventId, StateQuery, WatchedState, WatchQuery
 from opscore_middleware.errors import EventsGone
 from opscore_middleware.protocol import calls, sse
 from opscore_middleware.protocol.call import Call
 
-__all__ = ["Following", "Looking"]
+__all__ = ["PASSING", "Following", "Looking"]
 
 SILENCE: Final = 60.0
 """How long a stream may be silent before it counts as broken, in seconds: two of the longest
 heartbeats that a server may be set to."""
 LOOK: Final = 30.0
 """How long a question for a state is left open at once, in seconds; proxies end longer ones."""
+PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""The statuses of what passes with time; anything else of the kind stays wrong."""
 
 _LONGEST_DELAY: Final = 30.0
-# What passes with time; anything else of the kind stays wrong.
-_PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_STREAM: Final = "text/event-stream"
 
 
 class Following:
@@ -42,40 +43,64 @@ class Following:
         self._failures = 0
         self._retry = 1.0
         self._reader = sse.Reader()
+        self._call = calls.watch(query)
 
     def call(self) -> Call[bytes]:
         """Return the call that goes on where the last connection was lost."""
         self._reader = sse.Reader()
-        return calls.watch(self._query.model_copy(update={"after": self._after}))
+        self._call = calls.watch(self._query.model_copy(update={"after": self._after}))
+        return self._call
 
     def timeout(self, seconds: float) -> httpx.Timeout:
         """Return how long to wait for a connection, and for each word on it."""
         return httpx.Timeout(seconds, read=max(seconds, SILENCE))
 
-    def refuse(self, call: Call[bytes], status: int, body: bytes) -> None:
+    def is_stream(self, answer: httpx.Response) -> bool:
+        """Tell whether an answer is a stream of events, as far as its head says."""
+        kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return answer.status_code == 200 and kind == _STREAM
+
+    def refuse(self, status: int, body: bytes) -> None:
         """Raise `RemoteError` for an answer that is no stream, unless it is worth another try."""
-        if not (self.has_begun and status in _PASSING):
-            call.result(status, body)
+        # With 200, proxies show pages of their own while a server is away.
+        if self.has_begun and (status in PASSING or status == 200):
+            return
+        self._call.result(status, body)
+        raise self._call.foreign(status)
 
     def feed(self, piece: bytes) -> Iterator[AgentEvent]:
         """Return the events that a piece of a stream completes.
 
-        Raises `EventsGone` when some were missed for good.
+        Raises `EventsGone` when some were missed for good, and `RemoteError` when the stream is
+        somebody else's.
         """
-        self.has_begun = True
         for message in self._reader.feed(piece):
-            if message.event == sse.TRANSITION:
-                event = AgentEvent.model_validate_json(message.data)
-                if self._after is None or event.event_id > self._after:
-                    self._after = event.event_id
-                    yield event
-            elif message.event == sse.RESET:
-                raise _gone(message.data)
+            event = self._event(message)
+            if event is not None and (self._after is None or event.event_id > self._after):
+                self._after = event.event_id
+                yield event
+        if self._reader.event_id:
+            self._after = max(self._after or 0, self._number(self._reader.event_id))
+        self.has_begun = True
         self._failures = 0
         if self._reader.retry is not None:
             self._retry = self._reader.retry
-        if self._reader.event_id:
-            self._after = max(self._after or 0, int(self._reader.event_id))
+
+    def _event(self, message: sse.Message) -> AgentEvent | None:
+        try:
+            if message.event == sse.TRANSITION:
+                return AgentEvent.model_validate_json(message.data)
+            gone = _gone(message.data) if message.event == sse.RESET else None
+        except (ValueError, KeyError, TypeError):
+            raise self._call.foreign(200) from None
+        if gone is not None:
+            raise gone
+        return None
+
+    def _number(self, event_id: str) -> EventId:
+        if not event_id.isdecimal():
+            raise self._call.foreign(200)
+        return int(event_id)
 
     def delay(self) -> float:
         """Return how long to wait before the next connection, in seconds, with full jitter."""

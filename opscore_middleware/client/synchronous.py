@@ -180,11 +180,11 @@ class OpsCoreClient:
                     ) as answer,
                     self._streams.reading(answer),
                 ):
-                    if answer.status_code == 200:
+                    if following.is_stream(answer):
                         for piece in answer.iter_bytes():
                             yield from following.feed(piece)
                     else:
-                        following.refuse(call, answer.status_code, answer.read())
+                        following.refuse(answer.status_code, answer.read())
             except httpx.RequestError as error:
                 if not (following.has_begun or self._streams.are_ended):
                     raise self._connection.unavailable(call, error) from error

@@ -50,7 +50,8 @@ class Scope(NamedTuple):
 
     def sees(self, agent_name: str) -> bool:
         """Tell whether an agent with that name is within the scope."""
-        return self.names is None or fnmatchcase(agent_name, self.names)
+        # A bracket is one here: names have them, and shells' sets of characters nobody asked for.
+        return self.names is None or fnmatchcase(agent_name, self.names.replace("[", "[[]"))
 
     @classmethod
     def parse(cls, text: str) -> Scope:

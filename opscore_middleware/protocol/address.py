@@ -38,6 +38,7 @@ def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         port_ok = parts.port is None or parts.port > 0
+        (parts.hostname or "").encode("idna")  # as it will be when the name is looked up
     except ValueError:
         return None
     # urlsplit drops line breaks and keeps spaces; neither belongs in an address.

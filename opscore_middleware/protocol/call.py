@@ -64,15 +64,22 @@ class Call(Generic[T]):
         try:
             return self.decode(body)
         except (ValueError, OverflowError):  # of numbers that are beyond all measure, too
-            raise RemoteError(
-                f"{self.method} {self.path} answered {status} with something that is not "
-                f"{self.server}'s; check the address.",
-                remote_status=status,
-                remote_code=None,
-            ) from None
+            raise self.foreign(status) from None
+
+    def foreign(self, status: int) -> RemoteError:
+        """Return the error that says that somebody else than the server has answered."""
+        return RemoteError(
+            f"{self.method} {self.path} answered {status} with something that is not "
+            f"{self.server}'s; check the address.",
+            remote_status=status,
+            remote_code=None,
+        )
 
 
 def segment(value: str) -> str:
     """Return a text as one segment of a path."""
     # Plain dots would be taken for a step to another path, on the way or by our own HTTP client.
-    return "%2E" * len(value) if value in {".", ".."} else quote(value, safe="")
+    # What is no text, as a terminal may pass on, names nobody; the server says so.
+    if value in {".", ".."}:
+        return "%2E" * len(value)
+    return quote(value, safe="", errors="surrogatepass")

@@ -303,4 +303,4 @@ def _query(query: BaseModel | None) -> str:
     if query is None:
         return ""
     given = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    return f"?{urlencode(given)}" if given else ""
+    return f"?{urlencode(given, errors='surrogatepass')}" if given else ""

@@ -20,6 +20,7 @@ from opscore_middleware.core.store import Store
 from opscore_middleware.errors import ConfigurationError, OpsCoreError
 from opscore_middleware.server.app import create_app
 from opscore_middleware.server.board import Seat
+from opscore_middleware.server.heads import http_protocol
 from opscore_middleware.server.logs import configure, get_logger
 from opscore_middleware.server.loops import Loop, running
 from opscore_middleware.server.settings import Settings
@@ -121,6 +122,7 @@ def _run(app: FastAPI, listener: socket.socket, beside: Mapping[str, Loop]) -> N
             traced(app),
             # Entered below: the web server would wrap what goes wrong in a traceback of its own.
             lifespan="off",
+            http=http_protocol(),
             ws="none",
             log_config=None,
             access_log=False,

@@ -24,6 +24,9 @@ _ANSWER_WITHIN: Final = 30.0
 _CLOSE_WITHIN: Final = 5.0
 
 
+# Whoever has waited for a lock must see what was done meanwhile, whatever the database or its user
+# is set to. Not at the start of a connection, where poolers refuse what they do not know.
+_ISOLATION: Final = "SET default_transaction_isolation = 'read committed'"
 _APPLICATION: Final = {"application_name": "opscore"}
 
 
@@ -33,7 +36,7 @@ class Connections:
     Args:
         address: where the database is.
         size: how many connections there are at most.
-        settings: what is set on each of them, as SQL.
+        settings: what else is set on each of them, as SQL.
         on_connect: called when one is made.
     """
 
@@ -50,8 +53,7 @@ class Connections:
         async def prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
             if on_connect is not None:
                 on_connect()
-            if settings:
-                await connection.execute(settings)
+            await connection.execute(f"{_ISOLATION}; {settings}")
 
         self._pool = asyncpg.create_pool(
             address.dsn,

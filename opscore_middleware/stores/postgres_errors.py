@@ -23,6 +23,11 @@ _Remedies = tuple[tuple[type[Exception], str], ...]
 
 _POOLED: Final = "name the server itself, or a pooler that keeps a connection for each client"
 
+_GONE: Final = (
+    "restore its schema opscore, or start this server anew, which makes what it needs in an empty "
+    "database"
+)
+
 # What no waiting mends, since the address is wrong, or what may be done there.
 _SETTINGS: Final[_Remedies] = (
     (asyncpg.InvalidPasswordError, "check user and password"),
@@ -53,6 +58,8 @@ _OUTAGES: Final[_Remedies] = (
     (asyncpg.TransactionRollbackError, "try again"),
     (asyncpg.IdleInTransactionSessionTimeoutError, "try again"),
     (asyncpg.LockNotAvailableError, "try again"),
+    (asyncpg.UndefinedTableError, _GONE),
+    (asyncpg.InvalidSchemaNameError, _GONE),
     (asyncpg.PostgresSystemError, "check its disk"),
     (asyncpg.PostgresConnectionError, "check that it runs and can be reached"),
     (asyncpg.InternalClientError, "try again"),

@@ -73,6 +73,7 @@ class SqliteDatabase:
         end_turn(connection)
         self._writer = SqliteWriter(
             connection,
+            check=self._file.check_place,
             explain=self._file.unavailable,
             reported=self._bell.ring,
             commits=self.commits,

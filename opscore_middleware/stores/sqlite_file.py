@@ -53,6 +53,8 @@ class SqliteFile:
         self.path = path
         self._busy_timeout = busy_timeout
         self._lock: sqlite3.Connection | None = None
+        self._place = Path(path).absolute()
+        self._number = 0
 
     @property
     def in_memory(self) -> bool:
@@ -72,13 +74,31 @@ class SqliteFile:
         try:
             if not self.in_memory:
                 self._take()
-            return self._opened()
+            connection = self._opened()
         except sqlite3.Error as error:
             self.release()
             raise self._refusal(error) from error
         except OpsCoreError:
             self.release()
             raise
+        if not self.in_memory:
+            self._number = self._place.stat().st_ino
+        return connection
+
+    def check_place(self) -> None:
+        """Raise `StoreUnavailable` when the file that was opened is not the one at its path.
+
+        SQLite would write on to a file that nobody finds again, with a log that does not belong to
+        the one that has taken its place.
+        """
+        if self.in_memory:
+            return
+        try:
+            found = self._place.stat().st_ino
+        except OSError as error:
+            raise self._moved(error.strerror or "it is not there") from error
+        if found != self._number:
+            raise self._moved("another file has taken its place")
 
     def connect(self) -> sqlite3.Connection:
         """Return one more connection; it may be handed from thread to thread."""
@@ -129,6 +149,13 @@ class SqliteFile:
             return None
         return StoreUnavailable(
             f"The database {self.path} cannot be used right now ({error}); {remedy}.",
+            path=self.path,
+        )
+
+    def _moved(self, reason: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"The database {self.path} was taken away while it was in use ({reason}), so nothing "
+            "is written any more; stop the server, put the file in its place, and start it again.",
             path=self.path,
         )
 
@@ -202,6 +229,9 @@ class SqliteFile:
         # Statement journals in memory: half of the commits would make and unlink a file for one.
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        # The log grows while somebody reads, as a backup does; afterwards it shrinks again.
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+        connection.execute(f"PRAGMA journal_size_limit = {2 * _CHECKPOINT_PAGES * page}")
 
     def _refusal(self, error: sqlite3.Error) -> OpsCoreError:
         reason = self.unavailable(error)

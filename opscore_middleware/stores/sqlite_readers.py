@@ -63,7 +63,8 @@ class SqliteReaders:
             try:
                 return work(connection)
             finally:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # what is wrong with a disk has ended it already
+                    connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             unavailable = self._explain(error)
             if unavailable is None:

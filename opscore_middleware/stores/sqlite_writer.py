@@ -90,6 +90,7 @@ class SqliteWriter:
 
     Args:
         connection: used by this thread alone, and closed by it.
+        check: raises `StoreUnavailable` when what is written would be kept nowhere.
         explain: turns a database's failure into `StoreUnavailable`; None for other errors.
         reported: called from the thread after each commit that may have brought events.
         commits: notes how many callers shared each commit.
@@ -99,12 +100,14 @@ class SqliteWriter:
         self,
         connection: sqlite3.Connection,
         *,
+        check: Callable[[], None],
         explain: Explain,
         reported: Callable[[], None],
         commits: Histogram,
     ) -> None:
         self._connection = connection
         self._commits = commits
+        self._check = check
         self._explain = explain
         self._reported = reported
         self._reports = ReportWriter(connection)
@@ -191,6 +194,7 @@ class SqliteWriter:
     def _commit(self, callers: list[_Caller]) -> _Answers:
         is_durable = not all(isinstance(c, _Work) and c.may_be_lost for c in callers)
         try:
+            self._check()
             self._sync_commits(is_durable)
             self._connection.execute("BEGIN IMMEDIATE")
             self._check_memory()
@@ -280,9 +284,12 @@ class SqliteWriter:
         return result
 
     def _failure(self, error: Exception) -> StoreUnavailable:
-        failure = self._explain(error) or StoreUnavailable(
-            f"Nothing was written, since the transaction failed: {error}"
-        )
+        if isinstance(error, StoreUnavailable):
+            failure = StoreUnavailable(error.message, **error.context)  # each caller has its own
+        else:
+            failure = self._explain(error) or StoreUnavailable(
+                f"Nothing was written, since the transaction failed: {error}"
+            )
         failure.__cause__ = error
         return failure
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
+import httpx
+
 from opscore_middleware.client.synchronous import OpsCoreClient
 from opscore_middleware.core.models import Agent, AgentQuery, HistoryQuery, Order, Transition
 from opscore_middleware.errors import MissingExtra, OpsCoreError, RemoteError
@@ -33,7 +35,8 @@ class RunningOpsCore:
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url
         self.api_key = api_key
-        self.client = OpsCoreClient(url, api_key)
+        # Straight there: a proxy that the environment names does not reach this process.
+        self.client = OpsCoreClient(url, api_key, transport=httpx.HTTPTransport())
 
     def __repr__(self) -> str:
         return f"RunningOpsCore({self.url!r})"
@@ -116,7 +119,10 @@ def run_opscore() -> Iterator[RunningOpsCore]:
     """
     uvicorn, make_server, create_app, settings = _server_parts()
     key = secrets.token_urlsafe(16)
-    app = create_app(settings.resolve(database_url="sqlite:///:memory:", api_key=key))
+    # Whatever the environment says, nobody is let in or registered who belongs to another one.
+    alone = {"api_keys_file": None, "agentkit_api_url": None}
+    given = settings.resolve(database_url="sqlite:///:memory:", api_key=key)
+    app = create_app(given.model_copy(update=alone))
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none")
     server = make_server(config, app)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -112,6 +112,25 @@ def test_an_agentkit_that_does_not_list_says_none(answer: httpx.Response) -> Non
         assert agentkit.agents() is None
 
 
+def test_entries_of_a_list_that_are_no_agents_hide_no_other() -> None:
+    odd = [
+        {"agentId": 7, "agentName": "n"},
+        {"agentId": "b", "capabilities": [None]},
+        {"agentId": "c", "registration_time": "yesterday"},
+        None,
+    ]
+    answer = httpx.Response(200, json={"status": "success", "data": [*odd, {"agentId": "a"}]})
+    with client(answer) as agentkit:
+        agents = agentkit.agents()
+    assert agents is not None
+    assert [agent.agent_id for agent in agents] == ["a"]
+    with (
+        client(httpx.Response(200, json={"data": odd})) as agentkit,
+        pytest.raises(RemoteError, match="not AgentKit's"),
+    ):
+        agentkit.agents()
+
+
 def test_a_message_is_handed_over_with_the_names_that_survive() -> None:
     asked: list[httpx.Request] = []
 

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 import pytest
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from opscore_middleware.cli import main
 from opscore_middleware.client import OpsCoreClient
@@ -115,6 +117,36 @@ def test_a_list_without_agents_says_so(opscore: Opscore) -> None:
     done = opscore("agents", "list", "--name", "nobody")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "No agents.\n")
     assert json.loads(opscore("agents", "list", "--name", "nobody", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_what_the_output_has_no_letters_for_is_spelled_out(
+    opscore: Opscore, server: OpsCoreProcess, options: tuple[str, ...]
+) -> None:
+    registered(opscore, "regen \N{UMBRELLA} ä \N{CLOSED UMBRELLA}")
+    done = subprocess.run(
+        [*opscore_command(), "agents", "list", *options],
+        env=clean_environment(
+            OPSCORE_API_URL=server.url, OPSCORE_API_KEY="open-sesame", PYTHONIOENCODING="latin-1"
+        ),
+        capture_output=True,
+        encoding="latin-1",
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"regen \u2602 ä \ud83c\udf02" in done.stdout
+    if options:
+        names = {agent["agentName"] for agent in json.loads(done.stdout)}
+        assert "regen \N{UMBRELLA} ä \N{CLOSED UMBRELLA}" in names
+
+
+def test_an_answer_steers_no_terminal(run: Opscore) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse({"detail": "red \x1b[31m\r"}, 400)(scope, receive, send)
+
+    with served(answer) as url:
+        done = run("fleet", OPSCORE_API_URL=url)
+    assert done.stderr.endswith(" answered 400: red \\x1b[31m\\r\n")
 
 
 def registered(opscore: Opscore, name: str) -> str:
@@ -223,6 +255,18 @@ REFUSED = {
     "a wrong key": (("agents", "list", "--api-key", "wrong-key"), 1, "401"),
     "nobody there": (("agents", "list", "--api-url", "http://127.0.0.1:1"), 1, "opscore serve"),
     "an address that is none": (("agents", "list", "--api-url", "nowhere"), 2, "'nowhere'"),
+    "a host with a part that is too long": (
+        *(("agents", "list", "--api-url", f"http://{'a' * 64}/"), 2),
+        "not an http or https address",
+    ),
+    "a host with an empty part": (("agents", "list", "--api-url", "http://.a/"), 2, "'http://.a/'"),
+    "an id that is no text": (("agents", "show", "\udc80"), 1, "No agent with id"),
+    "a task that is no text": (("task", "why", "\udc80"), 1, "404"),
+    "details that are no text": (
+        ("report", "a", "idle", "--details", r'{"a":"\ud800"}'),
+        2,
+        "JSON",
+    ),
     "a key that cannot travel": (("agents", "list", "--api-key", "a\nb"), 2, "api_key"),
     "details that are no JSON": (("report", "a", "idle", "--details", "{"), 2, "--details"),
     "details that are no object": (("report", "a", "idle", "--details", "[]"), 2, "--details"),

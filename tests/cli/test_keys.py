@@ -117,6 +117,29 @@ def test_a_file_that_is_broken_is_left_as_it_is(keys: Keys) -> None:
     assert "not TOML" in done.err
 
 
+def test_a_scope_that_is_no_text_is_named_and_nothing_is_written(keys: Keys) -> None:
+    added = keys.add("a", "--scope", "agent:\udc80")
+    assert (added.code, added.out, added.err.count("\n")) == (2, "", 1)
+    assert not keys.path.exists() or keys.path.read_text() == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of the system")
+def test_a_disk_without_room_for_an_entry_leaves_the_file_as_it_was(keys: Keys) -> None:
+    import resource  # not on Windows
+
+    assert keys.add("first", "--scope", "read").code == 0
+    before = keys.path.read_text()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        added = keys.add("second", "--scope", "read")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (added.code, added.out) == (2, "")
+    assert "No space left" in added.err
+    assert keys.path.read_text() == before
+
+
 def test_a_server_takes_a_key_that_is_added_while_it_runs(keys: Keys, tmp_path: Path) -> None:
     first = keys.add("first", "--scope", "admin").out.strip()
     with running_opscore(tmp_path, OPSCORE_API_KEYS_FILE=str(keys.path)) as server:

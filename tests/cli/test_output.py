@@ -6,7 +6,8 @@ import io
 
 from rich.console import Console
 
-from opscore_middleware.cli.output import details, table_of, visible
+from opscore_middleware.cli.output import details, table_of
+from opscore_middleware.cli.printable import visible
 
 AGENT = "84e2c203-8316-480c-b178-96c6e8eaf776"
 SESSION = "7f2b8f6b-87be-4c61-827b-f9776f33873b"

@@ -25,6 +25,7 @@ from tests.support.processes import OpsCoreProcess, running_opscore
 from tests.support.waiting import TIMEOUT, wait_until, wait_until_async
 
 NOBODY = "http://127.0.0.1:1"  # a port that nothing listens on
+STREAM = {"Content-Type": "text/event-stream; charset=utf-8"}
 
 
 @pytest.fixture
@@ -183,10 +184,12 @@ def test_a_refusal_that_passes_is_waited_out() -> None:
     )
     asked: list[str] = []
     answers = [
-        httpx.Response(200, content=b"retry: 1\nid: 6\n\n"),
+        httpx.Response(200, headers=STREAM, content=b"retry: 1\nid: 6\n\n"),
+        httpx.Response(200, html="<p>Back in a minute</p>"),
         httpx.Response(503, json={"detail": "away", "code": "store_unavailable"}),
         httpx.Response(
             200,
+            headers=STREAM,
             content=sse.block(sse.TRANSITION, event_id=6, data=event.replace(b"7", b"6"))
             + sse.block(sse.TRANSITION, event_id=7, data=event),
         ),
@@ -198,7 +201,27 @@ def test_a_refusal_that_passes_is_waited_out() -> None:
 
     with OpsCoreClient(NOBODY, transport=httpx.MockTransport(answer)) as client:
         assert next(client.watch()).event_id == 7
-    assert asked == ["", "after=6", "after=6"]
+    assert asked == ["", "after=6", "after=6", "after=6"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, html="<p>Welcome</p>"),
+        httpx.Response(204),
+        httpx.Response(200, headers=STREAM, content=b"id: abc\n\n"),
+        httpx.Response(200, headers=STREAM, content=b'event: transition\ndata: {"a":1}\n\n'),
+        httpx.Response(200, headers=STREAM, content=b"event: reset\ndata: {}\n\n"),
+        httpx.Response(200, headers=STREAM, content=b"event: reset\ndata: 7\n\n"),
+    ],
+)
+def test_somebody_else_who_answers_a_watch_is_told_at_once(answer: httpx.Response) -> None:
+    transport = httpx.MockTransport(lambda _: answer)
+    with (
+        OpsCoreClient(NOBODY, transport=transport) as client,
+        pytest.raises(RemoteError, match="not Ops-Core's; check the address"),
+    ):
+        next(client.watch())
 
 
 def test_attempts_are_spread_more_and_more_and_begin_anew_after_success() -> None:

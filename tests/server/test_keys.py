@@ -341,6 +341,22 @@ def test_whatever_is_written_is_read_back(name: str, names: str, expires: dateti
     assert parse_keys(toml_entry(key) + "\n" + toml_entry(key)) == (key, key)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "opened", "closed"),
+    [
+        ("worker [v2]", "worker [v2]", "worker v"),
+        ("worker [!a]*", "worker [!a]-1", "worker b"),
+        ("w?-*", "wx-", "wxy-"),
+    ],
+)
+def test_a_pattern_has_stars_and_question_marks_and_nothing_else(
+    pattern: str, opened: str, closed: str
+) -> None:
+    scope = Scope.parse(f"agent:{pattern}")
+    assert scope.sees(opened)
+    assert not scope.sees(closed)
+
+
 def test_a_file_that_is_replaced_with_one_as_old_and_as_long_is_noticed(file: Path) -> None:
     keys = KeyFile(file)
     before = file.stat()

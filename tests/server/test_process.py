@@ -18,7 +18,7 @@ from tests.support.processes import (
     opscore_command,
     running_opscore,
 )
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT, wait_until
 
 
 def failed_start(tmp_path: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -191,3 +191,19 @@ def test_debug_tells_of_each_report_and_info_does_not(tmp_path: Path) -> None:
     assert accepted[0]["level"] == "debug"
     for line in opscore.log().splitlines():
         assert {"event", "level", "logger", "timestamp"} <= set(json.loads(line))
+
+
+@pytest.mark.parametrize(
+    "before", ["", "POST /health HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"]
+)
+@pytest.mark.parametrize("piece", ["a" * 4096, "X: a\r\n" * 512, "\r\n" * 2048])
+def test_who_never_comes_to_the_end_of_a_head_is_cut_off(
+    tmp_path: Path, before: str, piece: str
+) -> None:
+    with running_opscore(tmp_path) as opscore:
+        host, _, port = opscore.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=TIMEOUT) as endless:
+            endless.sendall((before or "GET /health HTTP/1.1\r\nX: ").encode())
+            with pytest.raises(ConnectionError):
+                endless.sendall((piece * 5_000).encode())
+        assert httpx.get(f"{opscore.url}/health", headers={"X": "a" * 60_000}).status_code == 200

@@ -23,12 +23,12 @@ class Ready:
     """A server with a clock that stands, asked whether it is ready."""
 
     def __init__(self, client: httpx.AsyncClient, store: SqliteStore, clock: MovedClock) -> None:
-        self._client = client
+        self.client = client
         self.store = store
         self.clock = clock
 
     async def __call__(self) -> httpx.Response:
-        return await self._client.get("/ready")
+        return await self.client.get("/ready")
 
     async def settled(self) -> None:
         """Wait for the first second of listening."""
@@ -57,6 +57,12 @@ async def ready() -> AsyncIterator[Ready]:
 async def test_a_server_that_listens_and_writes_is_ready_without_a_key(ready: Ready) -> None:
     await ready.settled()
     assert (await ready()).json() == {"status": "ready"}
+
+
+async def test_health_checks_may_ask_by_head(ready: Ready) -> None:
+    await ready.settled()
+    for path in ("/ready", "/health"):
+        assert (await ready.client.head(path)).status_code == 200
 
 
 async def test_a_server_that_no_longer_listens_is_not_ready(ready: Ready) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import ssl
@@ -160,6 +161,16 @@ async def test_an_agents_refusal_is_final_and_says_what_it_said(status: str) -> 
 async def test_a_long_answer_is_cut() -> None:
     refusal = await refused_by(answering("422 Unprocessable", body="x" * 1_000_000))
     assert refusal.error["answer"] == "x" * 2000
+
+
+async def test_an_answer_that_comes_packed_is_not_unpacked() -> None:
+    async def pack(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        packed = gzip.compress(b"x" * 1_000_000)
+        head = f"HTTP/1.1 500 Sorry\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}"
+        writer.write(head.encode() + b"\r\n\r\n" + packed)
+
+    refusal = await refused_by(pack)
+    assert (refusal.error["status"], refusal.error["answer"]) == (500, "")
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
+from opscore_middleware.core.models import Registration
 from opscore_middleware.core.records import ReportOutcome
 from opscore_middleware.errors import ConfigurationError, OpsCoreError, StoreUnavailable
 from opscore_middleware.stores import open_store
 from opscore_middleware.stores import postgres as postgres_store
 from opscore_middleware.stores.schema import Step, steps
-from tests.stores.support import add, instances, said, told
+from tests.stores.support import NOW, add, instances, said, told
 from tests.support.postgres import PASSWORD, USER, PostgresServer
 
 pytestmark = pytest.mark.asyncio
@@ -238,3 +239,30 @@ async def test_a_step_that_fails_leaves_the_database_as_it_was(
     async with connected(postgres) as connection:
         assert await connection.fetchval("SELECT to_regclass('opscore.half')") is None
     await made(postgres)
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+async def test_replicas_take_turns_whatever_isolation_the_database_is_set_to(
+    postgres: str, isolation: str
+) -> None:
+    name = urlsplit(postgres).path.removeprefix("/")
+    async with connected(postgres) as connection:
+        await connection.execute(
+            f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'"
+        )
+        stores = [open_store(postgres) for _ in range(2)]
+        try:
+            for store in stores:
+                await store.open()
+            registered = await asyncio.gather(
+                *(
+                    store.register(Registration(agent_name="n"), new_id=f"id-{n}", now=NOW)
+                    for n in range(20)
+                    for store in stores
+                )
+            )
+        finally:
+            for store in stores:
+                await store.close()
+            await connection.execute(f"ALTER DATABASE {name} RESET default_transaction_isolation")
+    assert len({r.agent.agent_id for r in registered if r is not None}) == 1

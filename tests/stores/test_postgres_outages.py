@@ -252,3 +252,23 @@ async def test_a_connection_that_the_driver_is_lost_on_is_replaced(postgres: str
         await connections.close()
     first, second, third = used
     assert first != second == third
+
+
+async def test_a_schema_that_is_gone_is_told_of_and_its_return_is_noticed(
+    store: Store, server: PostgresServer
+) -> None:
+    async def rename(before: str, after: str) -> None:
+        connection = await asyncpg.connect(server.local_url)
+        await connection.execute(f"ALTER SCHEMA {before} RENAME TO {after}")
+        await connection.close()
+
+    assert await answered(store, 1) is ACCEPTED
+    await rename("opscore", "elsewhere")
+    try:
+        for call in (store.apply_reports([said(sequence=2)]), store.get_agent("a"), store.ping()):
+            with pytest.raises(StoreUnavailable, match="restore its schema opscore"):
+                await call
+    finally:
+        await rename("elsewhere", "opscore")
+    assert await answered(store, 2) is ACCEPTED
+    assert len(await told(store)) == 2

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -115,6 +118,42 @@ async def test_a_store_that_is_not_open_says_so(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Have the disk fail whenever this process reads from a file, or from the log beside it."""
+    kept = {}
+    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError):  # the directory itself, which is read no more
+            name = str(Path(f"/proc/self/fd/{number}").readlink())
+            if name in (str(path), f"{path}-wal"):
+                copy = os.open(shutil.copy(name, f"{name}.copy"), os.O_WRONLY)
+                kept[number] = os.dup(number)
+                os.dup2(copy, number)
+                os.close(copy)
+    try:
+        yield
+    finally:
+        for number, before in kept.items():
+            os.dup2(before, number)
+            os.close(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@aio
+async def test_a_disk_that_fails_to_read_is_named_as_the_cause(path: Path) -> None:
+    store = at(path)
+    await store.open()
+    await add(store)
+    much = json.dumps({"much": "x" * 50_000})  # more than a connection keeps in memory
+    await store.apply_reports([said(sequence=n, details=much) for n in range(1, 100)])
+    for _ in range(2):  # every reader has opened the file
+        await store.get_agent("a")
+    with unreadable(path), pytest.raises(StoreUnavailable, match="check its disk"):
+        await told(store)
+    assert len(await told(store)) == 99
+    await store.close()
+
+
 # --- who may hold it -----------------------------------------------------------------------------
 
 HOLDER = """
@@ -210,6 +249,50 @@ async def test_another_program_that_writes_holds_up_reports_and_nothing_is_lost(
             await store.apply_reports([said("idle", sequence=2)])
         assert (await instances(store))["i"].state == "active"
     assert await store.apply_reports([said("idle", sequence=2)]) == [ReportOutcome.ACCEPTED]
+    await store.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody move a file in use")
+@pytest.mark.parametrize("replaced", [False, True])
+@aio
+async def test_nothing_is_answered_once_the_file_was_taken_away(path: Path, replaced: bool) -> None:
+    await made(path)
+    store = at(path)
+    await store.open()
+    kept = path.with_name("kept.db")
+    shutil.move(path, kept)
+    if replaced:
+        shutil.copy(kept, path)
+    for call in (store.apply_reports([said("idle", sequence=2)]), store.ping()):
+        with pytest.raises(StoreUnavailable, match="taken away while it was in use"):
+            await call
+    shutil.move(kept, path)
+    assert await store.apply_reports([said("idle", sequence=2)]) == [ReportOutcome.ACCEPTED]
+    await store.close()
+
+
+@aio
+async def test_a_log_that_somebody_read_for_long_shrinks_again_afterwards(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "_CHECKPOINT_PAGES", 20)
+    await made(path)
+    store = at(path)
+    await store.open()
+    much = json.dumps({"much": "x" * 50_000})
+    numbers = iter(range(2, 1000))
+    log = path.with_name(f"{path.name}-wal")
+
+    async def write(count: int) -> int:
+        for number in islice(numbers, count):
+            await store.apply_reports([said(sequence=number, details=much)])
+        return log.stat().st_size
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM events").fetchone()
+        assert await write(50) > 50 * 50_000
+    assert await write(10) < 20 * 50_000
     await store.close()
 
 

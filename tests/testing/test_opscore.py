@@ -66,3 +66,17 @@ def test_each_ops_core_is_fresh_and_leaves_no_thread() -> None:
         assert first.url != second.url
         assert first.client.list_agents().items == second.client.list_agents().items == []
     assert set(threading.enumerate()) - before == set()
+
+
+def test_the_environment_of_others_does_not_reach_into_a_test(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    nobody = "http://127.0.0.1:1"
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "AGENTKIT_API_URL"):
+        monkeypatch.setenv(name, nobody)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPSCORE_API_KEYS_FILE", "/nowhere/keys.toml")
+    opscore: RunningOpsCore = request.getfixturevalue("opscore")
+    with TestClient(make_agent()):
+        opscore.wait_for("Echo", "idle")

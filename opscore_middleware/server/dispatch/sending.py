@@ -190,14 +190,17 @@ async def _is_silent(
 
 async def _beginning(response: httpx.Response) -> str:
     """Read as much of a refusal as is kept."""
+    # Nobody asked for it to be packed, and a little of it may unpack to more than fits in memory.
+    if response.headers.get("content-encoding", "identity") != "identity":
+        return ""
     said = b""
     try:
         async with asyncio.timeout(_SAY):
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():
                 said += chunk
                 if len(said) >= _MOST_SAID:
                     break
-    except (TimeoutError, httpx.HTTPError):
+    except (TimeoutError, httpx.HTTPError, httpx.StreamError):
         pass  # what came before is what there is
     return said[:_MOST_SAID].decode(errors="replace")
 

@@ -36,6 +36,8 @@ class Ready(Wire):
     status: Literal["ready"] = "ready"
 
 
+# Asked by HEAD as well, which is what many health checks send: `wget --spider`, for one.
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health(request: Request, opscore: Core) -> Health:
     """Say that the server is there. Needs no key."""
@@ -46,6 +48,7 @@ async def health(request: Request, opscore: Core) -> Health:
     )
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get(
     "/ready",
     responses={503: {"model": Problem, "description": "It cannot do its work right now"}},
