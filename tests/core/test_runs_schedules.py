@@ -79,6 +79,17 @@ async def test_what_fell_into_an_outage_is_caught_up_on_where_that_is_asked(benc
     assert await begun(bench) == ["12:15:00", "12:30:00", "12:45:00", "13:00:00"]
 
 
+async def test_what_was_begun_and_forgotten_since_is_not_caught_up_on(bench: Bench) -> None:
+    await scheduled(bench, missed="catchUp")
+    bench.clock.move(15 * 60)
+    assert (await bench.engine.start_due()).started == 1
+    (session,) = (await bench.core.sessions()).items
+    await bench.engine.cancel_session(session.session_id)
+    bench.clock.move(10 * 60)
+    await bench.store.prune_runs(before=bench.clock.now, limit=10)
+    assert (await bench.engine_anew().start_due()).started == 0
+
+
 async def test_catching_up_has_a_bound(bench: Bench) -> None:
     await scheduled(bench, schedule="* * * * *", missed="catchUp")
     bench.clock.move(86_400)

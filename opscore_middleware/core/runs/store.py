@@ -213,6 +213,7 @@ class RunStore(Protocol):
         """Delete sessions that ended before a time, with all their tasks, the oldest first.
 
         At most `limit` sessions, those that run no workflow too; returns how many. Definitions
-        stay.
+        stay, and so does of each the session with the greatest id that begins with its own and
+        `@`: the latest that its schedule has started.
         """
         ...
