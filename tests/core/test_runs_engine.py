@@ -194,6 +194,18 @@ async def test_who_works_on_a_cancelled_session_is_told_to_stop(bench: Bench) ->
     assert await bench.engine.stopped() == {}
 
 
+async def test_who_turns_up_with_a_cancelled_attempt_is_told_to_stop(bench: Bench) -> None:
+    for instance_id in ("i", "j"):
+        await bench.say("idle", instance_id=instance_id, sequence=1)
+    session_id = await bench.start(one("a"))
+    claim = await bench.claim()
+    await bench.engine.cancel_session(session_id)
+    (other,) = {"i", "j"} - {claim.task.instance_id}
+    for sequence, word in ((2, "active"), (3, "error")):
+        await bench.say(word, claim, instance_id=other, sequence=sequence)
+        assert f"{claim.task.task_id}.1" in (await bench.engine.stopped())["a", other]
+
+
 async def test_a_session_without_a_workflow_can_be_steered_too(bench: Bench) -> None:
     plain, _ = await bench.core.start_session(SessionStart(agent_id="a"))
     engine, session_id = bench.engine, plain.session_id
