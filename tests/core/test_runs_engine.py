@@ -346,6 +346,22 @@ async def test_without_agentkit_there_is_no_other_route() -> None:
         assert (await bench.task(session_id)).state == "ready"
 
 
+async def test_what_may_never_have_been_sent_is_sent_after_a_restart_by_the_only_way() -> None:
+    async with benched(agentkit=False) as bench:
+        await bench.agent()
+        await bench.say("idle")
+        session_id = await bench.start(one("a", retry={"maximumAttempts": 1}))
+        await bench.claim()
+        bench.clock.move(1)
+        bench.engine = bench.engine_anew()
+        bench.clock.move(30)
+        (again,) = await bench.engine.expire()
+        assert (again.task.route, again.task.attempt) == (Route.DIRECT, 1)
+        bench.clock.move(30)
+        assert await bench.engine.expire() == []
+        assert (await bench.task(session_id)).state == "failed"
+
+
 async def test_agents_are_given_time_to_say_what_they_did_in_an_outage(bench: Bench) -> None:
     session_id = await bench.start(one("a"))
     claim = await bench.claim()
