@@ -20,7 +20,7 @@ from opscore_middleware.core.runs.views import (
     WorkflowQuery,
     WorkflowStart,
 )
-from opscore_middleware.core.sessions import SessionStart, SessionState
+from opscore_middleware.core.sessions import SessionChange, SessionStart, SessionState
 from opscore_middleware.errors import (
     AgentNotFound,
     Conflict,
@@ -181,6 +181,18 @@ async def test_a_paused_session_gives_nothing_out(bench: Bench) -> None:
     assert (await bench.engine.pause_session(session_id)).state is SessionState.PAUSED
     assert await bench.engine.claim(10) == []
     assert (await bench.engine.resume_session(session_id)).state is SessionState.STARTED
+    await bench.claim()
+
+
+async def test_a_note_on_a_paused_session_makes_its_pause_no_shorter(bench: Bench) -> None:
+    session_id = await bench.start(one("a", timeouts={"scheduleToClose": "1h"}))
+    await bench.engine.pause_session(session_id)
+    bench.clock.move(2 * 3600)
+    noted = SessionChange(metadata={"why": "the budget is spent"})
+    assert (await bench.core.update_session(session_id, noted)).metadata == noted.metadata
+    await bench.engine.resume_session(session_id)
+    await bench.engine.expire()
+    await bench.say("idle")
     await bench.claim()
 
 
