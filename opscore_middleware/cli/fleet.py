@@ -14,6 +14,7 @@ from rich.text import Text
 
 from opscore_middleware.cli.options import ApiKey, ApiUrl, AsJson
 from opscore_middleware.cli.output import ago, console, print_json, state_text
+from opscore_middleware.cli.patience import answered, pauses
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.fleet import Fleet
 from opscore_middleware.core.models import Liveness
@@ -50,11 +51,12 @@ def fleet(
 
 
 def _watch(client: OpsCoreClient, seen: Fleet) -> None:
+    waits = pauses()
     try:
         with Live(_drawn(seen, datetime.now(UTC)), auto_refresh=False) as live:
             while True:
                 time.sleep(_EVERY)
-                live.update(_drawn(client.fleet(), datetime.now(UTC)), refresh=True)
+                live.update(_drawn(answered(client.fleet, waits), datetime.now(UTC)), refresh=True)
     except KeyboardInterrupt:
         return
 

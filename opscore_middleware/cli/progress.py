@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import typer
@@ -14,17 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from opscore_middleware.cli.output import ago, state_text, table_of, visible
+from opscore_middleware.cli.patience import answered, pauses
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.runs.tasks import ENDED
 from opscore_middleware.core.runs.views import SessionView, TaskQuery, TaskView
 from opscore_middleware.core.sessions import TERMINAL, Session, SessionState
 
-__all__ = ["follow_session", "nodes_of", "pauses", "task_rows", "tasks_of"]
+__all__ = ["follow_session", "nodes_of", "task_rows", "tasks_of"]
 
-_SOONEST: Final = 0.2
-_LATEST: Final = 1.0
-_SLOWER: Final = 1.1
 _BAR: Final = 10
+_Looks = Iterator[tuple[SessionView, list[TaskView]]]
 
 
 def nodes_of(client: OpsCoreClient, session: Session) -> list[str]:
@@ -67,74 +67,62 @@ def task_rows(tasks: Iterable[TaskView], now: datetime) -> list[tuple[str | Text
 def follow_session(
     client: OpsCoreClient, session_id: str, *, as_json: bool = False
 ) -> SessionState:
-    """Show how a session goes until it is over, or until Ctrl-C; return its last state."""
+    """Show how a session goes until it is over, or until Ctrl-C; return its last state.
+
+    Goes on by itself when Ops-Core was away.
+    """
     console = Console(highlight=False)
     session = client.get_session(session_id)
     nodes = nodes_of(client, session)
     show = _listing if as_json else _drawing if console.is_terminal else _telling
     try:
-        return show(client, session, nodes, console)
+        return show(_looks(client, session, nodes), console)
     except KeyboardInterrupt:
         return client.get_session(session_id).state
 
 
-def pauses() -> Iterator[float]:
-    """Yield the seconds until each next look: fewer at first, since much is soon over."""
-    pause = _SOONEST
-    while True:
-        yield pause
-        pause = min(_SLOWER * pause, _LATEST)
-
-
-def _drawing(
-    client: OpsCoreClient, session: SessionView, nodes: Sequence[str], console: Console
-) -> SessionState:
+def _looks(client: OpsCoreClient, session: SessionView, nodes: Sequence[str]) -> _Looks:
+    """Go on looking at a session and its tasks, up to the look that shows its end."""
     waits = pauses()
+    while True:
+        yield session, answered(partial(tasks_of, client, session, nodes), waits)
+        if session.state in TERMINAL:
+            return
+        time.sleep(next(waits))
+        session = answered(partial(client.get_session, session.session_id), waits)
+
+
+def _drawing(looks: _Looks, console: Console) -> SessionState:
     with Live(console=console, auto_refresh=False) as live:
-        while True:
-            live.update(_drawn(session, tasks_of(client, session, nodes)), refresh=True)
-            if session.state in TERMINAL:
-                return session.state
-            time.sleep(next(waits))
-            session = client.get_session(session.session_id)
+        for session, tasks in looks:
+            live.update(_drawn(session, tasks), refresh=True)
+    return session.state
 
 
-def _telling(
-    client: OpsCoreClient, session: SessionView, nodes: Sequence[str], console: Console
-) -> SessionState:
+def _telling(looks: _Looks, console: Console) -> SessionState:
     """Print one line for each change, where nothing can be drawn anew."""
     told: dict[str, str] = {}
-    waits = pauses()
-    while True:
-        for task in tasks_of(client, session, nodes):
+    for session, tasks in looks:
+        for task in tasks:
             if told.get(task.task_id) != task.state:
                 console.print(f"{_label(task)}: {task.state.value}", soft_wrap=True, markup=False)
             told[task.task_id] = task.state
         if told.get(session.session_id) != session.state:
             console.print(f"session: {session.state.value}", soft_wrap=True)
         told[session.session_id] = session.state
-        if session.state in TERMINAL:
-            if session.error is not None:
-                console.print(_message(session.error), soft_wrap=True, markup=False)
-            return session.state
-        time.sleep(next(waits))
-        session = client.get_session(session.session_id)
+    if session.error is not None:
+        console.print(_message(session.error), soft_wrap=True, markup=False)
+    return session.state
 
 
-def _listing(
-    client: OpsCoreClient, session: SessionView, nodes: Sequence[str], _: Console
-) -> SessionState:
+def _listing(looks: _Looks, _: Console) -> SessionState:
     """Print what has changed, a task or the session, as one JSON object a line."""
     told: dict[str, str] = {}
-    waits = pauses()
-    while True:
-        for task in tasks_of(client, session, nodes):
+    for session, tasks in looks:
+        for task in tasks:
             _list(told, task.task_id, task)
         _list(told, session.session_id, session)
-        if session.state in TERMINAL:
-            return session.state
-        time.sleep(next(waits))
-        session = client.get_session(session.session_id)
+    return session.state
 
 
 def _list(told: dict[str, str], name: str, changed: TaskView | SessionView) -> None:

@@ -15,7 +15,7 @@ from opscore_middleware.errors import EventsGone
 from opscore_middleware.protocol import calls, sse
 from opscore_middleware.protocol.call import Call
 
-__all__ = ["Following", "Looking"]
+__all__ = ["PASSING", "Following", "Looking"]
 
 SILENCE: Final = 60.0
 """How long a stream may be silent before it counts as broken, in seconds: two of the longest
@@ -23,9 +23,10 @@ heartbeats that a server may be set to."""
 LOOK: Final = 30.0
 """How long a question for a state is left open at once, in seconds; proxies end longer ones."""
 
+PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses of what passes with time; anything else of the kind stays wrong."""
+
 _LONGEST_DELAY: Final = 30.0
-# What passes with time; anything else of the kind stays wrong.
-_PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class Following:
@@ -54,7 +55,7 @@ class Following:
 
     def refuse(self, call: Call[bytes], status: int, body: bytes) -> None:
         """Raise `RemoteError` for an answer that is no stream, unless it is worth another try."""
-        if not (self.has_begun and status in _PASSING):
+        if not (self.has_begun and status in PASSING):
             call.result(status, body)
 
     def feed(self, piece: bytes) -> Iterator[AgentEvent]:

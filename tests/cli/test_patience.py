@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate, islice, pairwise
 
-from opscore_middleware.cli.progress import pauses
+from opscore_middleware.cli.patience import pauses
 
 
 def test_what_has_just_begun_is_looked_at_again_and_again() -> None:
