@@ -157,6 +157,16 @@ async def test_progress_is_shown(bench: Bench) -> None:
     assert (view.state, view.progress, view.progress_message) == ("running", 0.25, "a quarter")
 
 
+async def test_progress_with_a_nul_in_it_is_told_so_that_every_store_can_keep_it(
+    bench: Bench,
+) -> None:
+    await bench.start(one("a"))
+    claim = await bench.claim()
+    told = TaskProgress.model_validate_json(r'{"progress": 0.5, "message": "half\u0000way"}')
+    view = await bench.engine.progress(f"{claim.task.task_id}.1", told, by="a")
+    assert view.progress_message == "half\ufffdway"
+
+
 async def test_dead_tasks_are_listed_and_replayed(bench: Bench) -> None:
     once = {"maximumAttempts": 1}
     session_ids = [await bench.start(one("a", retry=once)) for _ in range(2)]
