@@ -108,6 +108,16 @@ async def test_a_change_of_the_schedule_is_followed(bench: Bench) -> None:
     assert await begun(bench) == ["12:05:00"]
 
 
+async def test_a_schedule_that_was_taken_back_elsewhere_starts_nothing_more(bench: Bench) -> None:
+    await scheduled(bench)
+    replica = bench.engine_anew()
+    bench.clock.move(14 * 60 + 25)
+    assert (await replica.start_due()).started == 0
+    await bench.engine.save_workflow({"id": "w", "name": "W", "tasks": [one("a")]})
+    bench.clock.move(5)
+    assert (await replica.start_due()).started == 0
+
+
 @pytest.mark.parametrize("year", [2040, 9999])
 async def test_a_session_of_a_time_to_come_holds_up_no_schedule(bench: Bench, year: int) -> None:
     session_id = f"w@{year}-12-31T23:59:59Z"

@@ -76,7 +76,9 @@ class Schedules:
         """Begin the runs whose time has come, each under an id that is made of that time."""
         if self._cron is None:
             return DueStarts(0, ())
-        if not self._fresh_until - _REFRESH <= now < self._fresh_until:
+        is_fresh = self._fresh_until - _REFRESH <= now < self._fresh_until
+        # Another replica may have kept a version since, with another schedule or none.
+        if not is_fresh or any(one.next_at <= now for one in self._followed.values()):
             await self._look(self._cron, now)
             self._fresh_until = now + _REFRESH
         started, refused = 0, []
