@@ -108,6 +108,17 @@ async def test_a_change_of_the_schedule_is_followed(bench: Bench) -> None:
     assert await begun(bench) == ["12:05:00"]
 
 
+async def test_another_version_with_the_same_schedule_loses_none_of_its_times(
+    bench: Bench,
+) -> None:
+    await scheduled(bench)
+    assert (await bench.engine.start_due()).started == 0
+    bench.clock.move(14 * 60 + 31)
+    await scheduled(bench, name="another")
+    assert (await bench.engine.start_due()).started == 1
+    assert await begun(bench) == ["12:15:00"]
+
+
 async def test_a_schedule_that_was_taken_back_elsewhere_starts_nothing_more(bench: Bench) -> None:
     await scheduled(bench)
     replica = bench.engine_anew()

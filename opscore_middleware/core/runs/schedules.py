@@ -120,8 +120,9 @@ class Schedules:
         self, cron: Cron, workflow: StoredWorkflow, definition: WorkflowDefinition, now: int
     ) -> _Schedule:
         known = self._followed.get(workflow.workflow_id)
-        if known is not None and known.workflow.version == workflow.version:
-            return known
+        if known is not None and known.definition.schedule == definition.schedule:
+            # A version with the same schedule goes on with it: none of its times is passed over.
+            return known._replace(workflow=workflow, definition=definition)
         prefix = f"{workflow.workflow_id}@"
         latest = await self._store.latest_session(prefix)
         last = None if latest is None else _moment_in(latest.removeprefix(prefix))
