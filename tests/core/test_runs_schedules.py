@@ -108,6 +108,16 @@ async def test_a_change_of_the_schedule_is_followed(bench: Bench) -> None:
     assert await begun(bench) == ["12:05:00"]
 
 
+async def test_a_clock_that_was_ahead_for_a_while_holds_up_no_schedule(bench: Bench) -> None:
+    await scheduled(bench)
+    bench.clock.move(86_400)
+    await bench.engine.start_due()
+    bench.clock.move(-86_400)
+    assert (await bench.engine.start_due()).started == 0
+    bench.clock.move(15 * 60)
+    assert (await bench.engine.start_due()).started == 1
+
+
 async def test_another_version_with_the_same_schedule_loses_none_of_its_times(
     bench: Bench,
 ) -> None:

@@ -119,9 +119,10 @@ class Schedules:
     async def _schedule(
         self, cron: Cron, workflow: StoredWorkflow, definition: WorkflowDefinition, now: int
     ) -> _Schedule:
-        known = self._followed.get(workflow.workflow_id)
-        if known is not None and known.definition.schedule == definition.schedule:
-            # A version with the same schedule goes on with it: none of its times is passed over.
+        known, schedule = self._followed.get(workflow.workflow_id), definition.schedule
+        # A version with the same schedule goes on with it, and none of its times is passed over;
+        # what was followed into a time to come, before the clock was put back, is begun anew.
+        if known is not None and known.definition.schedule == schedule and known.after <= now:
             return known._replace(workflow=workflow, definition=definition)
         prefix = f"{workflow.workflow_id}@"
         latest = await self._store.latest_session(prefix)
