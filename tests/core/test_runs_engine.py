@@ -410,6 +410,21 @@ async def test_agents_are_given_time_to_say_what_they_did_in_a_short_restart(ben
     assert again.task.attempt == 1
 
 
+async def test_a_clock_that_was_ahead_as_ops_core_began_excuses_nobody_for_long() -> None:
+    async with benched(agentkit=False) as bench:
+        bench.clock.move(86_400)
+        bench.engine = bench.engine_anew()
+        bench.clock.move(-86_400)
+        await bench.engine.expire()
+        await bench.agent()
+        await bench.say("idle")
+        session_id = await bench.start(one("a"))
+        await bench.claim()
+        bench.clock.move(30)
+        assert await bench.engine.expire() == []
+        assert (await bench.task(session_id)).state == "ready"
+
+
 async def test_nothing_expires_before_anybody_has_listened(bench: Bench) -> None:
     session_id = await bench.start(one("a"))
     await bench.claim()

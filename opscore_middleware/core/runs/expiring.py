@@ -61,6 +61,7 @@ class Expiry:
     async def _overdue(self, mark: Watermark) -> Sequence[Claim]:
         now = self._stepper.clock()
         tasks = await self._store.due(now=now, limit=_AT_ONCE)
+        self._since = min(self._since, now)  # the clock may have been ahead then
         since = max(mark.since, self._since)
         due = [await self._way(task, since) for task in tasks if not _is_excused(task, since, now)]
         rules = self._stepper.rules
