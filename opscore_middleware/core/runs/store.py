@@ -168,7 +168,8 @@ class RunStore(Protocol):
     async def hearing(self, *, holder: str, lease: int, now: int) -> int | None:
         """Take, or keep, the turn to hear for all replicas until `now + lease`, in microseconds.
 
-        Returns the event id up to which everything has been heard; None while another has the turn.
+        Returns the event id up to which everything has been heard; None while another has the turn,
+        unless it has it for more than twice as long from now: then the clock was put back.
         """
         ...
 
