@@ -190,8 +190,8 @@ def watch(
 ) -> None:
     """Show how a session goes until it is over, or until Ctrl-C.
 
-    Ends with 0 when it has completed, with 1 when it has not. What is no terminal gets one line
-    for each change.
+    Goes on by itself where it was when Ops-Core was away. Ends with 0 when it has completed, with 1
+    when it has not. What is no terminal gets one line for each change.
 
     Examples:
 

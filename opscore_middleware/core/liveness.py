@@ -51,10 +51,14 @@ NEVER: Final = Watermark(0, 0)
 
 
 def advance(mark: Watermark | None, now: int) -> Watermark:
-    """Move the watermark on; after a gap, listening starts anew."""
-    if mark is None or now - mark.seen_at > DEAF_AFTER:
+    """Move the watermark on; after a gap, listening starts anew.
+
+    So it does where the clock is set back by more than that: else whoever comes after it would be
+    as silent as the clock was ahead.
+    """
+    if mark is None or abs(now - mark.seen_at) > DEAF_AFTER:
         return Watermark(now, now)
-    # A clock that is set back does not take back what was heard.
+    # A clock that is set back a little does not take back what was heard.
     return Watermark(mark.since, max(mark.seen_at, now))
 
 

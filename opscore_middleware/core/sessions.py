@@ -117,8 +117,14 @@ def changed(session: Session, change: SessionChange, now: Utc) -> Session:
             session_id=session.session_id,
             workflow_id=session.workflow_id,
         )
+    # How long a workflow is paused is reckoned from its last update.
+    is_paused = session.workflow_version is not None and session.state is SessionState.PAUSED
     ends = new.get("state") in TERMINAL
-    return session.model_copy(update={**new, "updated_at": now, "ended_at": now if ends else None})
+    moments = {
+        "updated_at": session.updated_at if is_paused else now,
+        "ended_at": now if ends else None,
+    }
+    return session.model_copy(update={**new, **moments})
 
 
 def _over(session: Session) -> SessionEnded:

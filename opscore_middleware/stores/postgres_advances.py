@@ -11,6 +11,7 @@ from opscore_middleware.core.runs.changes import (
     changes,
     entered,
     slot_of,
+    stopped_in,
     swapped,
 )
 from opscore_middleware.core.runs.records import Advance, Run
@@ -196,13 +197,14 @@ async def _save_tasks(
 
 
 async def _save_stopped(connection: Connection, changed: Iterable[Change], now: int) -> None:
-    stopped = [
-        (past.agent_id, past.instance_id, attempt_id(past))
+    stopped = {
+        slot: attempt_id(task)
         for past, task in changed
-        if past is not None and task.stopped and slot_of(past) is not None
-    ]
+        if past is not None and (slot := stopped_in(past, task)) is not None
+    }
     if stopped:
-        await connection.execute(_STOPPED, *zip(*stopped, strict=True), now)
+        agent_ids, instance_ids = zip(*stopped, strict=True)
+        await connection.execute(_STOPPED, agent_ids, instance_ids, list(stopped.values()), now)
 
 
 def _is_other(before: Run, after: Run) -> bool:

@@ -131,9 +131,14 @@ _LATEST: Final = """
     WHERE session_id >= $1 AND session_id < $1 || chr(1114111)
     ORDER BY session_id DESC LIMIT 1"""
 
-# One that somebody changes just now is left for the next time.
+# One that somebody changes just now is left for the next time. The latest that a schedule has
+# started says up to when it was followed.
 _ENDED: Final = """
-    SELECT session_key FROM opscore.sessions WHERE ended_at < $1
-    ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED"""
+    SELECT session_key FROM opscore.sessions AS old
+    WHERE ended_at < $1 AND session_id IS DISTINCT FROM (
+        SELECT max(session_id) FROM opscore.sessions
+        WHERE session_id >= (old.workflow_id || '@') COLLATE "C"
+          AND session_id < (old.workflow_id || '@' || chr(1114111)) COLLATE "C")
+    ORDER BY ended_at LIMIT $2 FOR UPDATE OF old SKIP LOCKED"""
 _DELETE_TASKS: Final = "DELETE FROM opscore.tasks WHERE session_key = ANY($1::bigint[])"
 _DELETE: Final = "DELETE FROM opscore.sessions WHERE session_key = ANY($1::bigint[])"

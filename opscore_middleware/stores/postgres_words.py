@@ -47,11 +47,12 @@ async def stopped(connection: Connection, *, since: int) -> list[Stopped]:
 # anew, and hears again what was heard. What that led to is on disk before.
 _SOON: Final = "soon AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
 
-# Of several that take it at once, the others wait for the first and then find it taken.
+# Of several that take it at once, the others wait for the first and then find it taken. One that
+# lasts for longer than it could was taken before the clock was put back.
 _TAKE_TURN: Final = f"""
     WITH {_SOON}
     UPDATE opscore.hearing SET holder = $1, until = $2 FROM soon
-    WHERE holder IS NULL OR holder = $1 OR until <= $3
+    WHERE holder IS NULL OR holder = $1 OR until <= $3 OR until > $2 + ($2 - $3)
     RETURNING event_id"""  # noqa: S608 - made of constants
 _HEARD: Final = f"""
     WITH {_SOON}

@@ -12,6 +12,7 @@ from opscore_middleware.core.runs.changes import (
     changes,
     entered,
     slot_of,
+    stopped_in,
     swapped,
 )
 from opscore_middleware.core.runs.records import Advance, Run
@@ -146,9 +147,9 @@ def _save(
     connection.executemany(
         _STOP,
         [
-            (*(slot_of(before) or ()), attempt_id(before), moments[before.session_id])
-            for before, task, _ in leaving
-            if task.stopped
+            (*slot, attempt_id(task), moments[task.session_id])
+            for before, task, _ in (*leaving, *others)
+            if (slot := stopped_in(before, task)) is not None
         ],
     )
 

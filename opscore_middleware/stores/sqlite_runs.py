@@ -83,8 +83,13 @@ _INSERT: Final = """
                           initial_payload, traceparent, created_at, updated_at, ended_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _LATEST: Final = "SELECT max(session_id) FROM sessions WHERE session_id >= ? AND session_id < ?"
-_OLD: Final = (
-    "SELECT session_key, session_id FROM sessions WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
-)
+# The latest that a schedule has started says up to when it was followed.
+_OLD: Final = """
+    SELECT session_key, session_id FROM sessions AS old
+    WHERE ended_at < ? AND session_id IS NOT (
+        SELECT max(session_id) FROM sessions
+        WHERE session_id >= old.workflow_id || '@'
+          AND session_id < old.workflow_id || '@' || char(1114111))
+    ORDER BY ended_at LIMIT ?"""
 _PRUNE_TASKS: Final = "DELETE FROM tasks WHERE session_key IN (SELECT value FROM json_each(?))"
 _PRUNE: Final = "DELETE FROM sessions WHERE session_key IN (SELECT value FROM json_each(?))"

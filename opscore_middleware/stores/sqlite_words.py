@@ -53,7 +53,7 @@ def stopped(connection: sqlite3.Connection, *, since: int) -> list[Stopped]:
 _TAKE: Final = """
     INSERT INTO hearing (hearing_key, holder, until, heard) VALUES (1, :holder, :until, 0)
     ON CONFLICT DO UPDATE SET holder = excluded.holder, until = excluded.until
-        WHERE holder = excluded.holder OR until <= :now
+        WHERE holder = excluded.holder OR until <= :now OR until > :until + (:until - :now)
     RETURNING heard"""
 # By the events' ids, not agent by agent: what is new is little, and wanted in its order.
 _WORDS: Final = f"""

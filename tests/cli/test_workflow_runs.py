@@ -6,6 +6,7 @@ import io
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -313,6 +314,45 @@ def test_ctrl_c_ends_the_watching_and_not_the_session(
         process.kill()
         process.communicate()
     assert client.cancel_session(session_id).state == "cancelled"
+
+
+def test_watching_a_session_goes_on_after_an_outage(tmp_path: Path) -> None:
+    with (
+        running_opscore(tmp_path) as server,
+        OpsCoreClient(server.url) as client,
+    ):
+        agent_id = client.register_agent(Registration(agent_name="host")).agent_id
+        start = WorkflowStart(workflow_definition=LONELY)
+        session_id = client.start_workflow(agent_id, start).session_id
+        process = subprocess.Popen(
+            [*opscore_command(), "session", "watch", session_id],
+            env=clean_environment(OPSCORE_API_URL=server.url),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "wait: ready\n"
+            server.stop()
+            _answer_nobody(server.url, times=3)
+            server.restart()
+            client.cancel_session(session_id)
+            out, err = process.communicate(timeout=TIMEOUT)
+        finally:
+            process.kill()
+            process.communicate()
+    assert out.splitlines()[-2:] == ["wait: cancelled", "session: cancelled"]
+    assert (process.returncode, err) == (1, "")
+
+
+def _answer_nobody(url: str, *, times: int) -> None:
+    """Stand where a server stood, and hang up on so many connections."""
+    with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))) as listener:
+        listener.settimeout(TIMEOUT)
+        for _ in range(times):
+            listener.accept()[0].close()
 
 
 class Terminal(io.StringIO):

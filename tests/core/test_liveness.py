@@ -183,6 +183,21 @@ async def test_no_outage_of_ops_core_loses_an_agent_that_beats_on(
 
 
 @aio
+async def test_who_comes_after_the_clock_was_put_back_is_there(
+    opscore: OpsCore, clock: MovedClock
+) -> None:
+    clock.move(24 * HOUR)
+    await opscore.tick()
+    clock.move(-24 * HOUR)
+    await listen(opscore, clock, 1)
+    await report(opscore, clock, "idle", sequence=1)
+    await opscore.heartbeat("a", beat(sequence=1))
+    assert not (await opscore.agent("a")).lost
+    await listen(opscore, clock, 3 * INTERVAL + 1)
+    assert (await opscore.agent("a")).lost
+
+
+@aio
 async def test_after_an_outage_silence_counts_from_its_end(
     opscore: OpsCore, store: Store, clock: MovedClock
 ) -> None:
@@ -291,12 +306,13 @@ def instance(seen_at: int, interval: int | None) -> InstanceRecord:
     return InstanceRecord("i", "idle", None, 0, None, None, seen_at, None, interval)
 
 
-def test_a_gap_starts_the_listening_anew_and_a_clock_set_back_takes_nothing_back() -> None:
+def test_a_gap_starts_the_listening_anew_and_a_clock_set_back_a_little_does_not() -> None:
     first = advance(None, 100)
     assert first == Watermark(100, 100)
     assert advance(first, 100 + DEAF_AFTER) == Watermark(100, 100 + DEAF_AFTER)
     assert advance(first, 101 + DEAF_AFTER) == Watermark(101 + DEAF_AFTER, 101 + DEAF_AFTER)
     assert advance(Watermark(100, 500), 50) == Watermark(100, 500)
+    assert advance(Watermark(100, 500 + DEAF_AFTER), 499) == Watermark(499, 499)
 
 
 PERIODS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 20_000)), max_size=8)

@@ -20,7 +20,7 @@ from opscore_middleware.core.runs.views import (
     WorkflowQuery,
     WorkflowStart,
 )
-from opscore_middleware.core.sessions import SessionStart, SessionState
+from opscore_middleware.core.sessions import SessionChange, SessionStart, SessionState
 from opscore_middleware.errors import (
     AgentNotFound,
     Conflict,
@@ -157,6 +157,16 @@ async def test_progress_is_shown(bench: Bench) -> None:
     assert (view.state, view.progress, view.progress_message) == ("running", 0.25, "a quarter")
 
 
+async def test_progress_with_a_nul_in_it_is_told_so_that_every_store_can_keep_it(
+    bench: Bench,
+) -> None:
+    await bench.start(one("a"))
+    claim = await bench.claim()
+    told = TaskProgress.model_validate_json(r'{"progress": 0.5, "message": "half\u0000way"}')
+    view = await bench.engine.progress(f"{claim.task.task_id}.1", told, by="a")
+    assert view.progress_message == "half\ufffdway"
+
+
 async def test_dead_tasks_are_listed_and_replayed(bench: Bench) -> None:
     once = {"maximumAttempts": 1}
     session_ids = [await bench.start(one("a", retry=once)) for _ in range(2)]
@@ -184,6 +194,18 @@ async def test_a_paused_session_gives_nothing_out(bench: Bench) -> None:
     await bench.claim()
 
 
+async def test_a_note_on_a_paused_session_makes_its_pause_no_shorter(bench: Bench) -> None:
+    session_id = await bench.start(one("a", timeouts={"scheduleToClose": "1h"}))
+    await bench.engine.pause_session(session_id)
+    bench.clock.move(2 * 3600)
+    noted = SessionChange(metadata={"why": "the budget is spent"})
+    assert (await bench.core.update_session(session_id, noted)).metadata == noted.metadata
+    await bench.engine.resume_session(session_id)
+    await bench.engine.expire()
+    await bench.say("idle")
+    await bench.claim()
+
+
 async def test_who_works_on_a_cancelled_session_is_told_to_stop(bench: Bench) -> None:
     session_id = await bench.start(one("a"))
     claim = await bench.claim()
@@ -192,6 +214,18 @@ async def test_who_works_on_a_cancelled_session_is_told_to_stop(bench: Bench) ->
     assert await bench.engine.stopped() == {("a", ""): [f"{claim.task.task_id}.1"]}
     bench.clock.move(601)
     assert await bench.engine.stopped() == {}
+
+
+async def test_who_turns_up_with_a_cancelled_attempt_is_told_to_stop(bench: Bench) -> None:
+    for instance_id in ("i", "j"):
+        await bench.say("idle", instance_id=instance_id, sequence=1)
+    session_id = await bench.start(one("a"))
+    claim = await bench.claim()
+    await bench.engine.cancel_session(session_id)
+    (other,) = {"i", "j"} - {claim.task.instance_id}
+    for sequence, word in ((2, "active"), (3, "error")):
+        await bench.say(word, claim, instance_id=other, sequence=sequence)
+        assert f"{claim.task.task_id}.1" in (await bench.engine.stopped())["a", other]
 
 
 async def test_a_session_without_a_workflow_can_be_steered_too(bench: Bench) -> None:
@@ -334,6 +368,22 @@ async def test_without_agentkit_there_is_no_other_route() -> None:
         assert (await bench.task(session_id)).state == "ready"
 
 
+async def test_what_may_never_have_been_sent_is_sent_after_a_restart_by_the_only_way() -> None:
+    async with benched(agentkit=False) as bench:
+        await bench.agent()
+        await bench.say("idle")
+        session_id = await bench.start(one("a", retry={"maximumAttempts": 1}))
+        await bench.claim()
+        bench.clock.move(1)
+        bench.engine = bench.engine_anew()
+        bench.clock.move(30)
+        (again,) = await bench.engine.expire()
+        assert (again.task.route, again.task.attempt) == (Route.DIRECT, 1)
+        bench.clock.move(30)
+        assert await bench.engine.expire() == []
+        assert (await bench.task(session_id)).state == "failed"
+
+
 async def test_agents_are_given_time_to_say_what_they_did_in_an_outage(bench: Bench) -> None:
     session_id = await bench.start(one("a"))
     claim = await bench.claim()
@@ -358,6 +408,21 @@ async def test_agents_are_given_time_to_say_what_they_did_in_a_short_restart(ben
     bench.clock.move(1)
     (again,) = await bench.engine.expire()
     assert again.task.attempt == 1
+
+
+async def test_a_clock_that_was_ahead_as_ops_core_began_excuses_nobody_for_long() -> None:
+    async with benched(agentkit=False) as bench:
+        bench.clock.move(86_400)
+        bench.engine = bench.engine_anew()
+        bench.clock.move(-86_400)
+        await bench.engine.expire()
+        await bench.agent()
+        await bench.say("idle")
+        session_id = await bench.start(one("a"))
+        await bench.claim()
+        bench.clock.move(30)
+        assert await bench.engine.expire() == []
+        assert (await bench.task(session_id)).state == "ready"
 
 
 async def test_nothing_expires_before_anybody_has_listened(bench: Bench) -> None:

@@ -209,6 +209,24 @@ def test_an_item_is_tried_again_while_the_others_go_on() -> None:
     assert play.result() == {"a": [1, 2]}
 
 
+def test_an_item_that_a_task_went_on_without_takes_its_place_in_the_end() -> None:
+    play = Play(
+        one("a", forEach="initialPayload.list", retry=ONCE, onFailure="continue"),
+        one("b"),
+        one("c", dependsOn=["a", "b"], parameters={"all": "{{ tasks.a.result }}"}),
+        initial_payload={"list": [1, 2]},
+    )
+    play.finish("a", 1, item=0)
+    play.fail("a", item=1)
+    play.step(retry_task, task_id="t-1-1")
+    play.finish("b")
+    assert play.states() == {"a": "running", "b": "completed", "c": "waiting"}
+    play.finish("a", 2, item=1)
+    assert play.parameters("c") == {"all": [1, 2]}
+    play.finish("c")
+    assert play.result()["a"] == [1, 2]
+
+
 def test_a_task_that_did_not_fail_is_not_retried() -> None:
     play = line()
     for task_id in ("t-1", "t-2"):

@@ -79,6 +79,17 @@ async def test_what_fell_into_an_outage_is_caught_up_on_where_that_is_asked(benc
     assert await begun(bench) == ["12:15:00", "12:30:00", "12:45:00", "13:00:00"]
 
 
+async def test_what_was_begun_and_forgotten_since_is_not_caught_up_on(bench: Bench) -> None:
+    await scheduled(bench, missed="catchUp")
+    bench.clock.move(15 * 60)
+    assert (await bench.engine.start_due()).started == 1
+    (session,) = (await bench.core.sessions()).items
+    await bench.engine.cancel_session(session.session_id)
+    bench.clock.move(10 * 60)
+    await bench.store.prune_runs(before=bench.clock.now, limit=10)
+    assert (await bench.engine_anew().start_due()).started == 0
+
+
 async def test_catching_up_has_a_bound(bench: Bench) -> None:
     await scheduled(bench, schedule="* * * * *", missed="catchUp")
     bench.clock.move(86_400)
@@ -95,6 +106,37 @@ async def test_a_change_of_the_schedule_is_followed(bench: Bench) -> None:
     bench.clock.move(10 * 60)
     assert (await bench.engine.start_due()).started == 0
     assert await begun(bench) == ["12:05:00"]
+
+
+async def test_a_clock_that_was_ahead_for_a_while_holds_up_no_schedule(bench: Bench) -> None:
+    await scheduled(bench)
+    bench.clock.move(86_400)
+    await bench.engine.start_due()
+    bench.clock.move(-86_400)
+    assert (await bench.engine.start_due()).started == 0
+    bench.clock.move(15 * 60)
+    assert (await bench.engine.start_due()).started == 1
+
+
+async def test_another_version_with_the_same_schedule_loses_none_of_its_times(
+    bench: Bench,
+) -> None:
+    await scheduled(bench)
+    assert (await bench.engine.start_due()).started == 0
+    bench.clock.move(14 * 60 + 31)
+    await scheduled(bench, name="another")
+    assert (await bench.engine.start_due()).started == 1
+    assert await begun(bench) == ["12:15:00"]
+
+
+async def test_a_schedule_that_was_taken_back_elsewhere_starts_nothing_more(bench: Bench) -> None:
+    await scheduled(bench)
+    replica = bench.engine_anew()
+    bench.clock.move(14 * 60 + 25)
+    assert (await replica.start_due()).started == 0
+    await bench.engine.save_workflow({"id": "w", "name": "W", "tasks": [one("a")]})
+    bench.clock.move(5)
+    assert (await replica.start_due()).started == 0
 
 
 @pytest.mark.parametrize("year", [2040, 9999])

@@ -7,7 +7,7 @@ import pytest
 from opscore_middleware.core.clock import SECOND
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.records import StoredHeartbeat
-from opscore_middleware.core.runs.records import Advance, Stopped
+from opscore_middleware.core.runs.records import Advance, Run, Stopped
 from opscore_middleware.core.runs.tasks import TaskState
 from tests.stores.run_support import (
     Everything,
@@ -196,6 +196,28 @@ async def test_an_attempt_stays_stopped_while_another_instance_works_on_the_task
     assert set(await running.stopped(since=0)) == {
         *(Stopped("a", "i", "t.1"), Stopped("b", "i", "t.2")),
     }
+
+
+async def test_a_stopped_attempt_that_turns_up_in_another_slot_is_told_there(
+    running: Everything,
+) -> None:
+    await two_at_work(running, together=False)
+    stop = sets("t", state=TaskState.CANCELLED, stopped=True, ended_at=NOW)
+    await advanced(running, stop)
+    await advanced(running, sets("t", instance_id="j"))
+    assert Stopped("a", "j", "t.1") in await running.stopped(since=0)
+
+
+async def test_two_stopped_attempts_that_turn_up_in_one_slot_are_no_trouble(
+    running: Everything,
+) -> None:
+    await two_at_work(running, together=False)
+    ended = {"state": TaskState.CANCELLED, "stopped": True, "ended_at": NOW, "instance_id": "k"}
+    steps = [Advance(sets(name, **ended), task_id=name) for name in ("t", "u")]
+    for after in await running.advance(steps, now=NOW):
+        assert isinstance(after, Run)
+    (told,) = [one for one in await running.stopped(since=0) if one.instance_id == "k"]
+    assert told.attempt_id in {"t.1", "u.1"}
 
 
 async def test_what_was_given_to_those_that_are_forgotten_is_forgotten_too(

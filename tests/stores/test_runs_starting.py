@@ -177,6 +177,22 @@ async def test_old_sessions_go_with_their_tasks_the_oldest_first(running: Everyt
     assert await running.get_workflow("w") is not None
 
 
+async def test_of_those_that_a_schedule_started_the_latest_stays(running: Everything) -> None:
+    for n, session_id in enumerate(("w@2026-01-01", "w@2026-01-08", "w", "v@2026-01-09")):
+        await given(
+            running,
+            task(f"t{n}", state=TaskState.COMPLETED),
+            session_id=session_id,
+            state=SessionState.COMPLETED,
+            ended_at=NOW - SECOND,
+        )
+    assert await running.prune_runs(before=NOW, limit=9) == 3
+    assert await running.latest_session("w@") == "w@2026-01-08"
+    await given(running, task("next"), session_id="w@2026-01-15")
+    assert await running.prune_runs(before=NOW, limit=9) == 1
+    assert await listed(running) == ["next"]
+
+
 async def test_unfinished_tasks_are_counted_by_state(running: Everything) -> None:
     waiting = [task(f"w{n}", state=TaskState.WAITING) for n in range(3)]
     await given(running, task(), FULL, *waiting, task("x", state=TaskState.RUNNING))

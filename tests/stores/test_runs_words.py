@@ -105,6 +105,16 @@ async def test_one_hears_at_a_time(running: Everything) -> None:
     assert await takes("one", 3 * LEASE + 2) is None
 
 
+async def test_a_turn_that_was_taken_while_the_clock_was_ahead_is_nobodys(
+    running: Everything,
+) -> None:
+    hour = 3600 * SECOND
+    assert await running.hearing(holder="one", lease=LEASE, now=NOW + hour) == 0
+    assert await running.hearing(holder="two", lease=LEASE, now=NOW + hour - LEASE) is None
+    assert await running.hearing(holder="two", lease=LEASE, now=NOW) == 0
+    assert await running.hearing(holder="one", lease=LEASE, now=NOW) is None
+
+
 async def test_whoever_ever_named_its_work_or_had_an_instance_is_known_for_it(
     running: Everything,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from opscore_middleware.core.runs.records import Run
 from opscore_middleware.core.runs.tasks import OPEN, Task
 
-__all__ = ["Change", "SlotId", "changes", "entered", "slot_of", "swapped"]
+__all__ = ["Change", "SlotId", "changes", "entered", "slot_of", "stopped_in", "swapped"]
 
 SlotId = tuple[str, str]
 """An agent's id and its instance's, which is empty for reports without one."""
@@ -44,6 +44,16 @@ def slot_of(task: Task | None) -> SlotId | None:
     if task.agent_id is None or task.instance_id is None:
         return None
     return task.agent_id, task.instance_id
+
+
+def stopped_in(before: Task, after: Task) -> SlotId | None:
+    """Return the slot whose instance is to be told to stop an attempt, from this change on; None
+    where nothing is new of that.
+    """
+    if not after.stopped or after.agent_id is None or after.instance_id is None:
+        return None
+    is_new = slot_of(before) is not None or before.instance_id != after.instance_id
+    return (after.agent_id, after.instance_id) if is_new else None
 
 
 def entered(changed: Iterable[Change]) -> list[SlotId]:

@@ -10,7 +10,7 @@ from opscore_middleware.core.clock import SECOND
 from opscore_middleware.core.liveness import Watermark
 from opscore_middleware.core.runs.advancing import Stepper, raise_first
 from opscore_middleware.core.runs.records import Advance, Claim, Endpoint, Run
-from opscore_middleware.core.runs.routes import other_route
+from opscore_middleware.core.runs.routes import other_route, routes_of
 from opscore_middleware.core.runs.steps.timeouts import lost, timed_out
 from opscore_middleware.core.runs.tasks import OPEN, Route, Task, TaskState
 
@@ -61,8 +61,9 @@ class Expiry:
     async def _overdue(self, mark: Watermark) -> Sequence[Claim]:
         now = self._stepper.clock()
         tasks = await self._store.due(now=now, limit=_AT_ONCE)
+        self._since = min(self._since, now)  # the clock may have been ahead then
         since = max(mark.since, self._since)
-        due = [await self._way(task) for task in tasks if not _is_excused(task, since, now)]
+        due = [await self._way(task, since) for task in tasks if not _is_excused(task, since, now)]
         rules = self._stepper.rules
         steps = [
             Advance(
@@ -86,13 +87,17 @@ class Expiry:
         raise_first(results)
         return again
 
-    async def _way(self, task: Task) -> _Due:
+    async def _way(self, task: Task, since: int) -> _Due:
         if task.state is not TaskState.DISPATCHED or task.rerouted or task.agent_id is None:
             return _Due(task, None, None)
         endpoint = await self._store.endpoint(task.agent_id, task.instance_id or "")
         if endpoint is None:
             return _Due(task, None, None)
-        return _Due(task, endpoint, other_route(endpoint, task.route, agentkit=self._agentkit))
+        way = other_route(endpoint, task.route, agentkit=self._agentkit)
+        if way is None and task.dispatched_at is not None and task.dispatched_at < since:
+            # Whoever gave it out may have ended before it was sent: it goes the only way there is.
+            way = next(iter(routes_of(endpoint, agentkit=self._agentkit)), None)
+        return _Due(task, endpoint, way)
 
     async def _lost(self, mark: Watermark) -> None:
         now = self._stepper.clock()

@@ -76,7 +76,9 @@ class Schedules:
         """Begin the runs whose time has come, each under an id that is made of that time."""
         if self._cron is None:
             return DueStarts(0, ())
-        if not self._fresh_until - _REFRESH <= now < self._fresh_until:
+        is_fresh = self._fresh_until - _REFRESH <= now < self._fresh_until
+        # Another replica may have kept a version since, with another schedule or none.
+        if not is_fresh or any(one.next_at <= now for one in self._followed.values()):
             await self._look(self._cron, now)
             self._fresh_until = now + _REFRESH
         started, refused = 0, []
@@ -117,9 +119,11 @@ class Schedules:
     async def _schedule(
         self, cron: Cron, workflow: StoredWorkflow, definition: WorkflowDefinition, now: int
     ) -> _Schedule:
-        known = self._followed.get(workflow.workflow_id)
-        if known is not None and known.workflow.version == workflow.version:
-            return known
+        known, schedule = self._followed.get(workflow.workflow_id), definition.schedule
+        # A version with the same schedule goes on with it, and none of its times is passed over;
+        # what was followed into a time to come, before the clock was put back, is begun anew.
+        if known is not None and known.definition.schedule == schedule and known.after <= now:
+            return known._replace(workflow=workflow, definition=definition)
         prefix = f"{workflow.workflow_id}@"
         latest = await self._store.latest_session(prefix)
         last = None if latest is None else _moment_in(latest.removeprefix(prefix))

@@ -168,7 +168,8 @@ class RunStore(Protocol):
     async def hearing(self, *, holder: str, lease: int, now: int) -> int | None:
         """Take, or keep, the turn to hear for all replicas until `now + lease`, in microseconds.
 
-        Returns the event id up to which everything has been heard; None while another has the turn.
+        Returns the event id up to which everything has been heard; None while another has the turn,
+        unless it has it for more than twice as long from now: then the clock was put back.
         """
         ...
 
@@ -213,6 +214,7 @@ class RunStore(Protocol):
         """Delete sessions that ended before a time, with all their tasks, the oldest first.
 
         At most `limit` sessions, those that run no workflow too; returns how many. Definitions
-        stay.
+        stay, and so does of each the session with the greatest id that begins with its own and
+        `@`: the latest that its schedule has started.
         """
         ...

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from opscore_middleware.core.clock import from_micros
 from opscore_middleware.core.models import Name, Query, Utc, Wire
@@ -33,6 +33,11 @@ __all__ = [
     "counted",
     "task_of",
 ]
+
+
+def _storable(text: str) -> str:
+    """Return a text with something to see for each NUL, which PostgreSQL keeps in no text."""
+    return text.replace("\0", "\ufffd")
 
 
 class WorkflowView(Wire):
@@ -151,7 +156,7 @@ class TaskProgress(Written):
     """How far an attempt is, from 0 to 1, and in words."""
 
     progress: float = Field(ge=0, le=1, allow_inf_nan=False)
-    message: str | None = Field(default=None, max_length=1000)
+    message: Annotated[str, AfterValidator(_storable)] | None = Field(default=None, max_length=1000)
 
 
 class Why(Wire):

@@ -73,6 +73,9 @@ def retry_task(run: Run, *, rules: Rules, task_id: str, now: int) -> Run:
     if row is not task and row.state not in _TO_RETRY:
         _fresh_item(draft, task)
         names.remove(task.node)
+        if row.state is TaskState.COMPLETED:
+            # It went on without the item, whose result belongs into its list.
+            _fresh(draft, row, TaskState.RUNNING)
     _reopen(draft, names)
     return draft.done()
 

@@ -74,6 +74,8 @@ def heard(run: Run, *, rules: Rules, word: Word, said: Said, now: int) -> Run:
     task = open_attempt(run.tasks, said.task_id, said.attempt)
     if task is None and told == "completed":
         task = _given_up(run, said)
+    if task is None and told is None and word.state == AgentState.ACTIVE:
+        return _stopped_elsewhere(run, word, said)
     if task is None or task.agent_id != word.agent_id:
         return run
     is_error = word.state == AgentState.ERROR
@@ -127,6 +129,18 @@ def _given_up(run: Run, said: Said) -> Task | None:
     if task is None or task.attempt != said.attempt or task.state is not TaskState.READY:
         return None
     return task if task.stopped else None
+
+
+def _stopped_elsewhere(run: Run, word: Word, said: Said) -> Run:
+    """Note which instance works on an attempt that is to be stopped: behind an endpoint that
+    several share, it may be another than the one that would be told so."""
+    task = run.tasks.get(said.task_id)
+    if task is None or task.attempt != said.attempt or task.agent_id != word.agent_id:
+        return run
+    if not task.stopped or not word.instance_id or task.instance_id == word.instance_id:
+        return run
+    there = task._replace(instance_id=word.instance_id)
+    return run._replace(tasks={**run.tasks, task.task_id: there})
 
 
 def _began(draft: Draft, task: Task, word: Word) -> None:
