@@ -96,7 +96,7 @@ def judge(answer: Answer, *, batch: bool) -> Verdict:
         if batch and (answer.status == 405 or answer.code is None):
             return Verdict.NO_BATCHES
         return Verdict.UNKNOWN_AGENT if answer.status == 404 else Verdict.LATER
-    if answer.status == 410 and answer.code is None:
+    if answer.status == 410 and answer.is_page:
         return Verdict.LATER  # only Ops-Core can say that somebody wants to hear no more
     return _BY_STATUS.get(answer.status, Verdict.LATER)
 

@@ -56,13 +56,13 @@ def test_an_id_is_made_known_once_ops_core_answers_in_place_of_a_proxy(
 
 
 def test_a_proxy_cannot_end_reporting(desk: Open, ops_core: ScriptedOpsCore) -> None:
-    ops_core.script = refusing(410)
+    ops_core.script = lambda call: httpx.Response(410, html="<h1>Gone</h1>")
     courier = desk(agent_id="a")
     courier.pass_time(30)
     ops_core.script = lambda call: None
     courier.pass_time(11)
     assert ops_core.states == ["initializing", "idle"]
-    ops_core.script = refusing(410)
+    ops_core.script = lambda call: httpx.Response(410, html="<h1>Gone</h1>")
     assert courier.courier.beat() is not None
     courier.work()
     ops_core.script = lambda call: None
