@@ -136,10 +136,6 @@ def _has_error_text(_root: Object, holder: Object) -> bool:
     return isinstance(holder.get("errorText"), str)
 
 
-def _is_response(_root: Object, holder: Object) -> bool:
-    return holder.get("object") == "response"
-
-
 def _always(_root: Object, _holder: Object) -> bool:
     return True
 
@@ -204,8 +200,8 @@ SIGNS: Final[tuple[Sign, ...]] = (
          _ACP_WORDS, ("failed",)),
     Sign("OpenAI {}", Failure, _ANY, _ROOT, ("type",), _OPENAI_EVENT, _has("response", "run"),
          _OPENAI_WORDS, ("failed",)),
-    Sign("OpenAI response {}", Shown, _ANY, _ROOT, ("status",), _is("failed"), _is_response,
-         _OPENAI_WORDS, ("failed",)),
+    Sign("OpenAI response {}", Shown, _ANY, _ROOT, ("status",), _is("failed"),
+         lambda _, holder: holder.get("object") == "response", _OPENAI_WORDS, ("failed",)),
     Sign("agno {}", Failure, _ANY, _ROOT, ("event",), _AGNO_EVENT, _is_outermost_known_run,
          _AGNO_WORDS, ("error",)),
     Sign("agno {}", Shown, _ANY, _ROOT, ("status",), _is("ERROR"), _is_outermost_known_run,
