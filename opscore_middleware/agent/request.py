@@ -258,11 +258,12 @@ class WatchedRequest(SharedUnit):
                 self.scanner = None  # what outlives the request keeps it alive, not its answer
         if self.finished and not more:
             tracker = self.runtime.tracker
-            read = self.read
+            read = self.read if self.unit is None else None
             if read is None:
                 tracker.lock.acquire()
                 try:
-                    if not self.shared:  # another thread may just have opened a tracked unit
+                    # Another thread may just have opened a tracked unit.
+                    if not (self.more and self.shared):
                         self.over = True
                         unit = self.unit
                         if unit is not None:

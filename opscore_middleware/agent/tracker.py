@@ -137,17 +137,14 @@ class Tracker:
         lock = self.lock
         lock.acquire()
         try:
-            self._began(details)
+            self._in_flight = in_flight = self._in_flight + 1
+            if in_flight == 1 and (node := self._node.began) is not None:
+                self._enter(node, details)
+            elif details is not None:
+                self._restate(details)
             return self.instance
         finally:
             lock.release()
-
-    def _began(self, details: dict[str, Any] | None) -> None:
-        self._in_flight = in_flight = self._in_flight + 1
-        if in_flight == 1 and (node := self._node.began) is not None:
-            self._enter(node, details)
-        elif details is not None:
-            self._restate(details)
 
     def end(self, unit: Instance, details: dict[str, Any] | None = None) -> None:
         """Close a unit that ended well, or whose failure is nobody's fault here.
@@ -208,7 +205,7 @@ class Tracker:
             else:
                 self._reads.discard(read)
                 if read.instance is self.instance:
-                    self._began(details)
+                    self.begin(details)
             return read.instance
         finally:
             lock.release()
