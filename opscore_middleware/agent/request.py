@@ -27,7 +27,13 @@ from opscore_middleware.agent.outcome import (
 from opscore_middleware.agent.results import answered
 from opscore_middleware.agent.rpc import BodyPeek, is_json_type, is_plain, is_work
 from opscore_middleware.agent.runtime import AgentRuntime
-from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_stream, scanner_for
+from opscore_middleware.agent.scan import (
+    EventScanner,
+    JsonScanner,
+    is_event_stream,
+    is_inconspicuous,
+    scanner_for,
+)
 from opscore_middleware.agent.shared import SharedUnit
 
 __all__ = ["WatchedRequest"]
@@ -39,6 +45,7 @@ _HEEDED: Final = frozenset({_TYPE, TASK_HEADER})  # in a request
 _AHEAD: Final = frozenset(
     {"http.response.debug", "http.response.early_hint", "http.response.push"}
 )  # tell nothing of how far a response is
+_UNREAD: Final = JsonScanner()  # in place of one's own, until a part comes that needs one
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -79,6 +86,7 @@ class WatchedRequest(SharedUnit):
         """Count it: at once, or where it brings JSON, once that shows whether it is work."""
         self.runtime = runtime
         self.looks = self.more = self.finished = False
+        self.scanner = None
         try:
             if isinstance(headers, _KEPT):
                 for name, _ in headers:
@@ -92,20 +100,23 @@ class WatchedRequest(SharedUnit):
     def _heeds(self, headers: Headers) -> None:
         said = dict(headers)
         self.task = task = find_task_in_headers(headers) if TASK_HEADER in said else None
-        self.more = task is not None
         content_type = said.get(_TYPE)
         if content_type == _JSON or (content_type is not None and is_json_type(content_type)):
             self.unit = None
             self.read = self.runtime.tracker.begin_read()
             self.looks = self.undecided = True
+            self.more = task is not None
+        elif task is None:
+            self.unit = self.runtime.tracker.begin()
         else:
-            details = None if task is None else task.details()
-            self.unit = self.runtime.tracker.begin(details)
+            self.more = True
+            self.unit = self.runtime.tracker.begin(task.details())
 
     def may_come_to_count(self, runtime: AgentRuntime) -> None:
         """Count it once it has lasted, unless it turns out to listen to events."""
         self.runtime = runtime
         self.looks = self.more = self.finished = False
+        self.scanner = None
         self.unit = None
         self.read = runtime.tracker.begin_read()
         self.listens = True
@@ -133,8 +144,8 @@ class WatchedRequest(SharedUnit):
             if kind == "http.response.body":
                 if not message.get("more_body"):
                     self.finished = True
-                if self.more and self.scanner is not None:
-                    self.scanner.feed(message.get("body", b""))
+                if self.scanner is not None:
+                    self._read_part(self.scanner, message)
             elif kind == "http.response.start":
                 message = self._starts(message)
             elif kind not in _AHEAD and not message.get("more_body", False):
@@ -180,9 +191,10 @@ class WatchedRequest(SharedUnit):
         if self.undecided and not more:
             # All of the body at once, as most often.
             self.looks = self.undecided = False
-            read = self.read
-            if read is not None and self.task is None and is_plain(body):
-                self.read, self.unit = None, self.runtime.tracker.promote(read)
+            if self.task is None and is_plain(body):
+                read = self.read
+                if read is not None:
+                    self.read, self.unit = None, self.runtime.tracker.promote(read)
                 return
             if self.task is None and (task := find_task(body)) is not None:
                 self.task, self.more = task, True
@@ -227,13 +239,29 @@ class WatchedRequest(SharedUnit):
             return
         if content_type == _JSON:
             # That it is encoded or too long shows as it is read.
-            self.scanner, self.more = JsonScanner(self.runtime.hooks.outcome), True
+            detectors = self.runtime.hooks.outcome
+            if not detectors:
+                self.scanner = _UNREAD
+            else:
+                self.scanner, self.more = JsonScanner(detectors), True
         elif self.listens and is_event_stream(headers):
             self._decided(work=False)
         else:
             self.scanner = scanner_for(headers, self.runtime.hooks.outcome)
             if self.scanner is not None:
                 self.more = True
+
+    def _read_part(self, scanner: JsonScanner | EventScanner, message: Message) -> None:
+        """Look at a part of the response."""
+        body = message.get("body", b"")
+        if scanner is _UNREAD:
+            # Most answers come whole, and nothing needs to be kept of them.
+            if self.finished and self.task is None and not self.looks and is_inconspicuous(body):
+                self.scanner = None
+                return
+            self.scanner = scanner = JsonScanner()
+            self.more = True
+        scanner.feed(body)
 
     # --- how it ends -----------------------------------------------------------------------------
 

@@ -18,7 +18,14 @@ from opscore_middleware.agent.envelopes import (
 )
 from opscore_middleware.agent.rpc import is_json_type
 
-__all__ = ["EventScanner", "JsonScanner", "LineScanner", "is_event_stream", "scanner_for"]
+__all__ = [
+    "EventScanner",
+    "JsonScanner",
+    "LineScanner",
+    "is_event_stream",
+    "is_inconspicuous",
+    "scanner_for",
+]
 
 LIMIT: Final = 64 * 1024
 """Bytes that are kept of a JSON response, or of one event."""
@@ -69,6 +76,14 @@ def is_event_stream(headers: object) -> bool:
     return False
 
 
+def is_inconspicuous(text: bytes) -> bool:
+    """Tell whether a text of usual size bears no sign of a failure. Never raises."""
+    if text.__class__ is not bytes or len(text) > LIMIT:
+        return False
+    lower = str(text, "latin-1").lower()
+    return not (_ONE in lower or _TWO in lower or _THREE in lower)
+
+
 def _kind(content_type: bytes) -> type[JsonScanner | EventScanner] | None:
     if content_type == b"application/json":
         return JsonScanner
@@ -111,10 +126,8 @@ class JsonScanner:
     def failure(self) -> Failure | None:
         """Return the failure that the body reports, as far as it came. Never raises."""
         body = b"".join(self._chunks)
-        if not self._detectors:
-            lower = str(body, "latin-1").lower()
-            if not (_ONE in lower or _TWO in lower or _THREE in lower):
-                return None
+        if not self._detectors and is_inconspicuous(body):
+            return None
         value = _parsed(body)
         return None if value is _NO_JSON else find_failure(value, self._detectors)
 
@@ -204,7 +217,7 @@ class EventScanner:
 
     def _read_all(self, events: bytes) -> None:
         """Look for the first failure in whole events; the last one's final byte is cut off."""
-        if not self._detectors and not _bears_token(events):
+        if not self._detectors and is_inconspicuous(events):
             return
         for event in self._end.split(events):
             event = event.lstrip(b"\r\n")
@@ -212,7 +225,7 @@ class EventScanner:
                 self._failure = self._read(event)
 
     def _read(self, event: bytes) -> Failure | None:
-        if not self._detectors and not _bears_token(event):
+        if not self._detectors and is_inconspicuous(event):
             return None
         name = None
         data = []
@@ -235,7 +248,7 @@ class LineScanner(EventScanner):
     _closed = _ends
 
     def _read(self, event: bytes) -> Failure | None:
-        if not self._detectors and not _bears_token(event):
+        if not self._detectors and is_inconspicuous(event):
             return None
         return _in_event(None, event, self._detectors)
 
@@ -253,11 +266,6 @@ def _in_event(name: str | None, raw: bytes, detectors: Sequence[Detector]) -> Fa
     if value is not _NO_JSON:
         return find_event_failure(name, value, raw, detectors)
     return find_event_failure(name, None, raw) if name else None
-
-
-def _bears_token(text: bytes) -> bool:
-    lower = str(text, "latin-1").lower()
-    return _ONE in lower or _TWO in lower or _THREE in lower
 
 
 def _parsed(text: bytes) -> object:

@@ -195,20 +195,22 @@ class Tracker:
 
     def promote(self, read: Read, details: dict[str, Any] | None = None) -> Instance:
         """Let a read count now; returns the unit that it is from here on."""
-        lock = self.lock
-        lock.acquire()
         try:
+            self._reads.remove(read)
+        except KeyError:
+            return self._promote_taken(read, details)
+        return self.begin(details)
+
+    def _promote_taken(self, read: Read, details: dict[str, Any] | None) -> Instance:
+        """Let a read count that counts already, or that its request has just closed."""
+        with self.lock:
             if read.counted:
                 read.counted = False
                 if details is not None:
                     self._restate(details)
-            else:
-                self._reads.discard(read)
-                if read.instance is self.instance:
-                    self.begin(details)
+            elif read.instance is self.instance:
+                self.begin(details)
             return read.instance
-        finally:
-            lock.release()
 
     def forget(self, read: Read) -> bool:
         """Close a read that has not come to count, without the lock.
