@@ -26,6 +26,9 @@ WARN_AFTER: Final = 60.0
 REFUSED_FOR: Final = 60.0
 """Seconds between attempts that only a person can make succeed."""
 
+_NOBODYS: Final = frozenset({404, 405})
+"""What AgentKit never answers a registration with, and who stands before it may."""
+
 
 class AgentKit(Protocol):
     """A registry to make the agent known to; see `kit.Kit`."""
@@ -155,27 +158,11 @@ class Registrar:
             self.agent_id = call.result(answer.status, answer.body)
         except RemoteError as refusal:
             if answer.code is None and judge(answer, batch=False) is not Verdict.REFUSED:
-                return self._answered_by_another(answer)
+                return self._answered_by_another("Ops-Core", self._opscore.api_url, answer.status)
             return self._refused("Ops-Core", refusal)
         self._ours = agent_id is None
         self._registered("Ops-Core")
         return 0.0
-
-    def _answered_by_another(self, answer: Answer) -> float:
-        """Try again as after an outage: a proxy may answer until Ops-Core has started."""
-        self._notices.once(
-            "registration",
-            logging.WARNING,
-            "%s answered the registration of this agent with %d, not as Ops-Core does. Where it "
-            "is not just starting: set OPSCORE_API_URL to Ops-Core's address, or OPSCORE_AGENT_ID "
-            "where it registers nobody. Trying again, every %d seconds at most.",
-            self._opscore.api_url,
-            answer.status,
-            LONGEST,
-        )
-        self._attempts += 1
-        self._offer_at = self._monotonic() + LONGEST
-        return backoff(self._attempts)
 
     # --- AgentKit --------------------------------------------------------------------------------
 
@@ -186,6 +173,8 @@ class Registrar:
         except AgentNameTaken:
             return self._find_by_name(agentkit, name)
         except RemoteError as refusal:
+            if refusal.remote_status in _NOBODYS:
+                return self._answered_by_another("AgentKit", agentkit.url, refusal.remote_status)
             return self._refused("AgentKit", refusal)
         self._registered("AgentKit")
         return 0.0
@@ -224,6 +213,26 @@ class Registrar:
             where,
             source,
         )
+
+    def _answered_by_another(self, whom: str, url: str, status: int) -> float:
+        """Try again as after an outage: a proxy may answer until the server has started."""
+        setting = "AGENTKIT_API_URL" if whom == "AgentKit" else "OPSCORE_API_URL"
+        self._notices.once(
+            "registration",
+            logging.WARNING,
+            "%s answered the registration of this agent with %d, not as %s does. Where it "
+            "is not just starting: set %s to %s's address, or OPSCORE_AGENT_ID "
+            "where it registers nobody. Trying again, every %d seconds at most.",
+            url,
+            status,
+            whom,
+            setting,
+            whom,
+            LONGEST,
+        )
+        self._attempts += 1
+        self._offer_at = self._monotonic() + LONGEST
+        return backoff(self._attempts)
 
     def _refused(self, where: str, refusal: RemoteError) -> float:
         name, source = self._name()

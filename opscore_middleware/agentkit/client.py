@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import aclosing, closing
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -31,6 +32,10 @@ T = TypeVar("T")
 _SETTING: Final = "AGENTKIT_API_URL"
 _JSON: Final = MappingProxyType({"Content-Type": "application/json"})
 _TIMEOUT: Final = 10.0  # seconds; AgentKit answers before it forwards anything
+_LONGEST_ANSWER: Final = 16 << 20
+"""How much of an answer is read, in bytes: a list of some ten thousand agents."""
+# What is packed may unpack to more than fits in memory.
+_ACCEPTED: Final = MappingProxyType({"Accept-Encoding": "identity"})
 
 
 # --- the calls -----------------------------------------------------------------------------------
@@ -190,7 +195,9 @@ class AgentKit:
         self, url: str, *, timeout: float = _TIMEOUT, transport: httpx.BaseTransport | None = None
     ) -> None:
         self.url = base_url(url, setting=_SETTING)
-        self._http = httpx.Client(transport=transport, timeout=timeout, follow_redirects=False)
+        self._http = httpx.Client(
+            transport=transport, timeout=timeout, follow_redirects=False, headers=_ACCEPTED
+        )
 
     def register(self, registration: Registration) -> str:
         """Register an agent and return the id that AgentKit made. Raises `AgentNameTaken`."""
@@ -224,13 +231,19 @@ class AgentKit:
         self.close()
 
     def _send(self, call: Call[T]) -> T:
+        request = self._http.build_request(
+            call.method, self.url + call.path, content=call.body, headers=call.headers
+        )
+        body = bytearray()
         try:
-            answer = self._http.request(
-                call.method, self.url + call.path, content=call.body, headers=call.headers
-            )
+            with closing(self._http.send(request, stream=True)) as answer:
+                _refuse_packed(call, answer)
+                for chunk in answer.iter_bytes():
+                    body += chunk
+                    _refuse_long(call, answer, body)
         except httpx.RequestError as error:
             raise _unavailable(self.url, call, error) from error
-        return call.result(answer.status_code, answer.content)
+        return call.result(answer.status_code, bytes(body))
 
 
 class AsyncAgentKit:
@@ -244,7 +257,9 @@ class AsyncAgentKit:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = base_url(url, setting=_SETTING)
-        self._http = httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False)
+        self._http = httpx.AsyncClient(
+            transport=transport, timeout=timeout, follow_redirects=False, headers=_ACCEPTED
+        )
 
     async def register(self, registration: Registration) -> str:
         """Register an agent and return the id that AgentKit made. Raises `AgentNameTaken`."""
@@ -278,13 +293,39 @@ class AsyncAgentKit:
         await self.close()
 
     async def _send(self, call: Call[T]) -> T:
+        request = self._http.build_request(
+            call.method, self.url + call.path, content=call.body, headers=call.headers
+        )
+        body = bytearray()
         try:
-            answer = await self._http.request(
-                call.method, self.url + call.path, content=call.body, headers=call.headers
-            )
+            async with aclosing(await self._http.send(request, stream=True)) as answer:
+                _refuse_packed(call, answer)
+                async for chunk in answer.aiter_bytes():
+                    body += chunk
+                    _refuse_long(call, answer, body)
         except httpx.RequestError as error:
             raise _unavailable(self.url, call, error) from error
-        return call.result(answer.status_code, answer.content)
+        return call.result(answer.status_code, bytes(body))
+
+
+def _refuse_packed(call: Call[Any], answer: httpx.Response) -> None:
+    packing = answer.headers.get("content-encoding", "identity")
+    if packing != "identity":
+        raise _unread(call, answer, f"packed as {packing[:100]!r}, which nobody asked for")
+
+
+def _refuse_long(call: Call[Any], answer: httpx.Response, body: bytearray) -> None:
+    if len(body) > _LONGEST_ANSWER:
+        raise _unread(call, answer, f"with more than {_LONGEST_ANSWER >> 20} MiB")
+
+
+def _unread(call: Call[Any], answer: httpx.Response, how: str) -> RemoteError:
+    return RemoteError(
+        f"{call.method} {call.path} was answered {answer.status_code} {how}, and is not read; "
+        f"check {_SETTING}, and what stands before AgentKit.",
+        remote_status=answer.status_code,
+        remote_code=None,
+    )
 
 
 def _unavailable(url: str, call: Call[Any], error: httpx.RequestError) -> RemoteUnavailable:

@@ -107,6 +107,7 @@ class _App(FastAPI):
             max_batch_bytes=settings.max_batch_bytes,
             max_pending=settings.max_pending,
         )
+        self.state.guard = guard
         self.state.names = Names(opscore)
         self.state.refusals = Counter[str]()
         self.state.metrics = Metrics(
@@ -284,6 +285,7 @@ def _loops(settings: Settings, keys: KeyFile | None, app: FastAPI) -> dict[str, 
         )
     if keys is not None:
         loops["keys"] = reloading(keys)
+        loops["admissions"] = app.state.hub.admissions()
     return loops
 
 

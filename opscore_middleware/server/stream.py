@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -15,7 +16,7 @@ from opscore_middleware.errors import StoreUnavailable
 from opscore_middleware.protocol import sse
 from opscore_middleware.server.logs import get_logger
 from opscore_middleware.server.watch import Hub
-from opscore_middleware.server.watcher import Watcher
+from opscore_middleware.server.watcher import Watcher, welcome
 
 __all__ = ["EventStream", "leaving"]
 
@@ -41,22 +42,31 @@ class EventStream(Response):
         wanted: which.
         after: the id that the reader has seen already.
         heartbeat: how long it may be silent, in seconds.
+        may_stay: tells whether the reader's key still opens it.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, hub: Hub, wanted: Wanted, *, after: EventId | None, heartbeat: float
+        self,
+        hub: Hub,
+        wanted: Wanted,
+        *,
+        after: EventId | None,
+        heartbeat: float,
+        may_stay: Callable[[], bool] = welcome,
     ) -> None:
         super().__init__()
         self._hub = hub
         self._wanted = wanted
         self._after = after
         self._heartbeat = heartbeat
+        self._may_stay = may_stay
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the reader leaves, is too slow, or the server stops."""
-        with self._hub.watching(self._wanted, peer=scope.get("client")) as watcher:
+        """Send until the reader leaves, is too slow, may read no more, or the server stops."""
+        peer = scope.get("client")
+        with self._hub.watching(self._wanted, peer=peer, may_stay=self._may_stay) as watcher:
             # Before the head goes out: what is wrong with the database is answered by a 503.
             first, position = await self._start()
             listening = asyncio.create_task(leaving(receive, watcher))
@@ -88,7 +98,7 @@ class EventStream(Response):
         except StoreUnavailable as error:
             log.warning("watch_broken_off", detail=error.message)
             return b""  # whoever connects again gets the reason
-        if not watcher.is_gone and not self._hub.is_closing:
+        if not self._hub.is_over(watcher):
             # Nothing is waited for between the last look at the hub's position and this.
             self._hub.join(watcher, position)
             await self._follow(watcher, sender)
@@ -99,7 +109,7 @@ class EventStream(Response):
     async def _catch_up(self, watcher: Watcher, position: EventId, sender: _Sender) -> EventId:
         """Send what lies behind, as fast as it is read, and return the position reached."""
         while position < self._hub.position:
-            if watcher.is_gone or self._hub.is_closing:
+            if self._hub.is_over(watcher):
                 break
             reached = self._hub.position
             page = await self._hub.pages.after(position, self._wanted.agent_id)
@@ -120,7 +130,7 @@ class EventStream(Response):
 
     async def _follow(self, watcher: Watcher, sender: _Sender) -> None:
         """Send what the hub hands out."""
-        while not (watcher.is_gone or watcher.is_lagging or self._hub.is_closing):
+        while not (watcher.is_lagging or self._hub.is_over(watcher)):
             if watcher.has_chunks:
                 await sender.send(watcher.take())
             elif sender.is_due:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -12,7 +12,7 @@ from opscore_middleware.core.store import Store, WakingStore
 from opscore_middleware.core.watch import EventId, Wanted
 from opscore_middleware.server.batch import LIMIT, MAX_SIZE, Batch, Pages
 from opscore_middleware.server.loops import Loop
-from opscore_middleware.server.watcher import Watcher
+from opscore_middleware.server.watcher import Watcher, welcome
 
 __all__ = ["Hub"]
 
@@ -24,6 +24,7 @@ _RETRY: Final = 1.0
 # together then, and waking everybody never takes more than about a third of the processor.
 _PACE: Final = 0.00005
 _SHORTEST_PACE: Final = 0.01
+_LOOK: Final = 1.0
 
 
 class Hub:
@@ -68,21 +69,42 @@ class Hub:
         for watcher in self._everybody:
             watcher.wake()
 
+    def admissions(self) -> Loop:
+        """Return what ends, within a second, the watching of those who may watch no more."""
+
+        async def step() -> float:
+            for watcher in list(self._everybody):
+                if not watcher.may_stay():
+                    watcher.bar()
+            return _LOOK
+
+        return Loop(step, retry=_LOOK)
+
     @property
     def peers(self) -> set[tuple[str, int] | None]:
         """Where those who are watching are."""
         return {watcher.peer for watcher in self._everybody}
 
     @contextmanager
-    def watching(self, wanted: Wanted, *, peer: tuple[str, int] | None = None) -> Iterator[Watcher]:
+    def watching(
+        self,
+        wanted: Wanted,
+        *,
+        peer: tuple[str, int] | None = None,
+        may_stay: Callable[[], bool] = welcome,
+    ) -> Iterator[Watcher]:
         """Make a watcher and see that it is let go of; events come to it once it has joined."""
-        watcher = Watcher(wanted, limit=self._backlog, peer=peer)
+        watcher = Watcher(wanted, limit=self._backlog, peer=peer, may_stay=may_stay)
         self._everybody.add(watcher)
         try:
             yield watcher
         finally:
             self._everybody.discard(watcher)
             self._part(watcher)
+
+    def is_over(self, watcher: Watcher) -> bool:
+        """Tell whether one who watches has left, may watch no more, or is asked to leave."""
+        return watcher.is_gone or watcher.is_barred or self.is_closing
 
     async def last_event_id(self) -> EventId:
         """Return the id of the last event there is, and go on from there if nobody has joined."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from opscore_middleware.core.watch import Wanted
 
-__all__ = ["Watcher"]
+__all__ = ["Watcher", "welcome"]
 
 # What is written at once: more would only lie in the connection's buffer, once for each reader.
 _WRITE: Final = 64 * 1024
+
+
+def welcome() -> bool:
+    """Say that whoever watches may go on."""
+    return True
 
 
 class Watcher:
@@ -24,15 +30,25 @@ class Watcher:
         wanted: the events that are told to it.
         limit: how many bytes may wait; a single chunk may be larger.
         peer: the address that it watches from.
+        may_stay: tells whether its key still opens what it watches.
     """
 
-    def __init__(self, wanted: Wanted, *, limit: int, peer: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        wanted: Wanted,
+        *,
+        limit: int,
+        peer: tuple[str, int] | None = None,
+        may_stay: Callable[[], bool] = welcome,
+    ) -> None:
         self.wanted = wanted
         self.peer = peer
+        self.may_stay = may_stay
         self.joined = 0
         self.taken = 0
         self.is_lagging = False
         self.is_gone = False
+        self.is_barred = False
         self._limit = limit
         self._chunks: deque[tuple[int, bytes]] = deque()
         self._size = 0
@@ -45,7 +61,7 @@ class Watcher:
 
     def put(self, last: int, chunk: bytes) -> None:
         """Add a chunk, after which the watcher has seen all events up to the id `last`."""
-        if self.is_lagging:
+        if self.is_lagging or self.is_barred:
             return
         if self._chunks and self._size + len(chunk) > self._limit:
             self._chunks.clear()
@@ -72,6 +88,12 @@ class Watcher:
     def leave(self) -> None:
         """Note that nobody reads any more."""
         self.is_gone = True
+        self._chunks.clear()
+        self.wake()
+
+    def bar(self) -> None:
+        """Tell it nothing more, not even what waits."""
+        self.is_barred = True
         self._chunks.clear()
         self.wake()
 

@@ -40,11 +40,17 @@ class Dialect(NamedTuple):
     lock: str
     """Locks what is selected, in the order of the query: whoever locks in another one may come to
     wait for us as we wait for it."""
+    lock_instances: str
+    """The same for instances `i` alone."""
 
 
-SQLITE: Final = Dialect("?", "", "group_concat(entry, ',')", "")
+SQLITE: Final = Dialect("?", "", "group_concat(entry, ',')", "", "")
 POSTGRES: Final = Dialect(
-    "$", "opscore.", "string_agg(entry, ',' ORDER BY place)", "FOR NO KEY UPDATE"
+    "$",
+    "opscore.",
+    "string_agg(entry, ',' ORDER BY place)",
+    "FOR NO KEY UPDATE",
+    "FOR NO KEY UPDATE OF i",
 )
 
 
@@ -123,22 +129,32 @@ def overdue_query(dialect: Dialect) -> str:
 
 
 def forget_query(dialect: Dialect) -> str:
-    """Return what lets go of old instances; its parameters are the watermark, before and now."""
+    """Return what lets go of old instances; its parameters are the watermark, before and now.
+
+    An agent's latest is found once, not for each of its instances: it may have had very many.
+    """
     before, now = (f"{dialect.parameter}{n}" for n in (3, 4))
+    is_old = f"i.last_seen_at < {before} AND {PRESENT} AND ({_FINISHED} OR {lost(dialect, 1, 2)})"
     return f"""
+        WITH latest AS (
+            SELECT * FROM (
+                SELECT l.agent_key, l.last_seen_at, l.instance_key, row_number() OVER (
+                    PARTITION BY l.agent_key
+                    ORDER BY l.last_seen_at DESC, l.instance_key DESC) AS place
+                FROM {dialect.schema}instances AS l
+                WHERE l.instance_id <> '{NO_INSTANCE}' AND l.state <> '{AgentState.UNKNOWN}'
+                  AND l.agent_key IN (
+                      SELECT i.agent_key FROM {dialect.schema}instances AS i WHERE {is_old})
+            ) AS placed WHERE place = 1
+        )
         UPDATE {dialect.schema}instances SET forgotten_at = {now}
         WHERE instance_key IN (
             SELECT i.instance_key FROM {dialect.schema}instances AS i
-            WHERE i.last_seen_at < {before} AND {PRESENT}
-              AND ({_FINISHED} OR {lost(dialect, 1, 2)})
-              AND (i.state = '{AgentState.UNKNOWN}' OR EXISTS (
-                  SELECT 1 FROM {dialect.schema}instances AS later
-                  WHERE later.agent_key = i.agent_key
-                    AND (later.instance_id <> '{NO_INSTANCE}' OR i.instance_id = '{NO_INSTANCE}')
-                    AND later.state <> '{AgentState.UNKNOWN}'
-                    AND (later.last_seen_at, later.instance_key)
-                        > (i.last_seen_at, i.instance_key)))
-            ORDER BY i.agent_key, i.instance_id {dialect.lock})
+            LEFT JOIN latest ON latest.agent_key = i.agent_key
+            WHERE {is_old}
+              AND (i.state = '{AgentState.UNKNOWN}'
+                   OR (latest.last_seen_at, latest.instance_key) > (i.last_seen_at, i.instance_key))
+            ORDER BY i.agent_key, i.instance_id {dialect.lock_instances})
         RETURNING agent_key, instance_id"""  # noqa: S608 - made of constants
 
 

@@ -24,7 +24,7 @@ from opscore_middleware.core.runs.tasks import Route
 from opscore_middleware.core.sessions import Session
 from opscore_middleware.core.store import COMMIT_SIZES, Registered
 from opscore_middleware.core.watch import EventRecord
-from opscore_middleware.errors import StoreUnavailable
+from opscore_middleware.errors import OpsCoreError, StoreUnavailable
 from opscore_middleware.stores import (
     postgres_agents,
     postgres_events,
@@ -35,7 +35,8 @@ from opscore_middleware.stores.postgres_address import Address
 from opscore_middleware.stores.postgres_advances import Answer, RunWriter
 from opscore_middleware.stores.postgres_advances import Asked as AskedOfRuns
 from opscore_middleware.stores.postgres_connections import Connections
-from opscore_middleware.stores.postgres_errors import DRIVER_ERRORS, refusal
+from opscore_middleware.stores.postgres_errors import OPENING_ERRORS, refusal
+from opscore_middleware.stores.postgres_files import refuse_missing_service, unreadable_file
 from opscore_middleware.stores.postgres_gatherer import Gatherer
 from opscore_middleware.stores.postgres_large_runs import LargeRuns
 from opscore_middleware.stores.postgres_listener import Listener
@@ -54,6 +55,7 @@ __all__ = ["PostgresStore"]
 _GATHERED_CONNECTIONS: Final = 2
 _RUN_CONNECTIONS: Final = 3
 _OTHER_CONNECTIONS: Final = 4
+_OF_FILES: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 _MOST_ROWS: Final = 4096  # of one commit; who comes later waits for the next
 _MOST_STEPS: Final = 1024
 _MOST_STARTED: Final = 256  # runs and their tasks
@@ -98,6 +100,7 @@ class PostgresStore(PostgresRunStore):
         return f"PostgresStore({self.address.shown!r})"
 
     async def open(self) -> None:
+        refuse_missing_service(self.address)
         opened = self._prepared()
         try:
             for connections in (opened.gathered, opened.runs.by_keys, opened.others):
@@ -105,9 +108,9 @@ class PostgresStore(PostgresRunStore):
             async with opened.others.raw() as connection:
                 await upgrade(connection, self.address.shown, steps("postgres"))
                 await self._clock.compare(connection)
-        except DRIVER_ERRORS as error:
+        except OPENING_ERRORS as error:
             await _close(opened)
-            raise refusal(error, self.address.shown) from error
+            raise self._refusal(error) from error
         except BaseException:
             await _close(opened)
             raise
@@ -119,13 +122,14 @@ class PostgresStore(PostgresRunStore):
 
     async def schema(self) -> SchemaStatus:
         known, shown = steps("postgres"), self.address.shown
+        refuse_missing_service(self.address)
         connections = Connections(self.address, size=1)
         try:
             await connections.open()
             async with connections.raw() as connection:
                 found = await schema_version(connection, shown, known[-1].version)
-        except DRIVER_ERRORS as error:
-            raise refusal(error, shown) from error
+        except OPENING_ERRORS as error:
+            raise self._refusal(error) from error
         finally:
             await connections.close()
         return status_of(self.name, shown, found=found, known=known)
@@ -288,6 +292,10 @@ class PostgresStore(PostgresRunStore):
             )
 
     # --- what it stands on -----------------------------------------------------------------------
+
+    def _refusal(self, error: Exception) -> OpsCoreError:
+        missing = unreadable_file(self.address) if isinstance(error, _OF_FILES) else None
+        return missing or refusal(error, self.address.shown)
 
     def _prepared(self) -> _Opened:
         gathered = Connections(self.address, size=_GATHERED_CONNECTIONS)

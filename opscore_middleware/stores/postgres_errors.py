@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Final
 
 import asyncpg
 
 from opscore_middleware.errors import ConfigurationError, OpsCoreError, StoreUnavailable
 
-__all__ = ["DRIVER_ERRORS", "refusal", "unavailable"]
+__all__ = ["DRIVER_ERRORS", "OPENING_ERRORS", "refusal", "unavailable"]
 
 DRIVER_ERRORS: Final = (
     asyncpg.PostgresError,
@@ -18,6 +19,9 @@ DRIVER_ERRORS: Final = (
     TimeoutError,
 )
 """What the driver raises."""
+
+OPENING_ERRORS: Final = (*DRIVER_ERRORS, ValueError)
+"""What the driver raises while nothing is open yet, of addresses that it cannot use too."""
 
 _Remedies = tuple[tuple[type[Exception], str], ...]
 
@@ -45,7 +49,15 @@ _SETTINGS: Final[_Remedies] = (
     (asyncpg.ClientConfigurationError, "check the address and its options"),
     (asyncpg.InvalidSQLStatementNameError, _POOLED),
     (asyncpg.DuplicatePreparedStatementError, _POOLED),
+    (
+        ssl.SSLCertVerificationError,
+        "check its sslrootcert, and that its certificate names the host",
+    ),
 )
+_ADDRESS: Final[_Remedies] = (
+    (ValueError, "check the address, and what PGHOST, PGPORT and their like say"),
+)
+_NO_TLS: Final = "rejected SSL upgrade"  # as the driver says it, with the error of any connection
 
 # What may be over by itself, or once somebody has seen to it.
 _OUTAGES: Final[_Remedies] = (
@@ -64,6 +76,7 @@ _OUTAGES: Final[_Remedies] = (
     (asyncpg.PostgresConnectionError, "check that it runs and can be reached"),
     (asyncpg.InternalClientError, "try again"),
     (TimeoutError, "check its load and the network"),
+    (ssl.SSLError, "check sslmode, and the files of certificates and keys that its address names"),
     (OSError, "check that it runs and can be reached"),
 )
 
@@ -83,8 +96,11 @@ def unavailable(error: Exception, database: str) -> StoreUnavailable | None:
 
 
 def refusal(error: Exception, database: str) -> OpsCoreError:
-    """Say why a database cannot be opened."""
-    remedy = _remedy(_SETTINGS, error)
+    """Say why a database cannot be opened, for one of `OPENING_ERRORS`."""
+    if _NO_TLS in str(error):
+        remedy: str | None = "turn TLS on there, or choose another sslmode"
+    else:
+        remedy = _remedy(_SETTINGS, error) or _remedy(_ADDRESS, error)
     if remedy is None:
         return unavailable(error, database) or StoreUnavailable(
             f"The database {database} cannot be opened ({_said(error)}); look into its log.",

@@ -13,6 +13,7 @@ from opscore_middleware.agent.bell import Bell
 from opscore_middleware.agent.courier import Courier
 from opscore_middleware.agent.delivery import Budget
 from opscore_middleware.agent.identity import Named
+from opscore_middleware.agent.kit import Kit
 from opscore_middleware.agent.link import Link
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Outbox
@@ -22,15 +23,25 @@ from opscore_middleware.agent.settings import Settings
 from opscore_middleware.agent.tracker import Tracker
 from tests.agent.support import KEY, URL, Clock, Received, ScriptedOpsCore
 
-__all__ = ["UNKNOWN_AGENT", "Desk", "Open", "ours", "refusing"]
+__all__ = ["AGENTKIT_URL", "UNKNOWN_AGENT", "Desk", "Open", "ours", "refusing"]
 
+AGENTKIT_URL = "http://agentkit.test"
 UNKNOWN_AGENT = {"detail": "nobody by that id", "code": "agent_not_found"}
 
 
 class Desk:
-    """A courier and all that it works with; the test's thread is the reporter's."""
+    """A courier and all that it works with; the test's thread is the reporter's.
 
-    def __init__(self, ops_core: ScriptedOpsCore, **settings: Any) -> None:
+    `agentkit` carries what goes to an AgentKit; None where none is configured.
+    """
+
+    def __init__(
+        self,
+        ops_core: ScriptedOpsCore,
+        *,
+        agentkit: Callable[[], httpx.BaseTransport] | None = None,
+        **settings: Any,
+    ) -> None:
         self.ops_core = ops_core
         self.clock = Clock()
         self.outbox = Outbox()
@@ -38,8 +49,9 @@ class Desk:
         self.tracker = Tracker(self.outbox, Bell(lambda: None))
         given = Settings.resolve(api_url=URL, api_key=KEY, agent_name="tested", **settings)
         link, notices = Link(URL, KEY, ops_core.transport), Notices()
+        kit = None if agentkit is None else Kit(given, Link(AGENTKIT_URL, None, agentkit), link)
         registrar = Registrar(
-            given, link, None, lambda: Named("tested", "set"), notices, monotonic=self.clock
+            given, link, kit, lambda: Named("tested", "set"), notices, monotonic=self.clock
         )
         self.courier = Courier(
             self.outbox,

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.agent.desk import UNKNOWN_AGENT, Open, ours, refusing
+from tests.agent.desk import AGENTKIT_URL, UNKNOWN_AGENT, Open, ours, refusing
 from tests.agent.support import URL, Received, ScriptedOpsCore
 
 
@@ -53,6 +53,47 @@ def test_an_id_is_made_known_once_ops_core_answers_in_place_of_a_proxy(
     ops_core.script = fresh
     courier.pass_time(15)
     assert ops_core.states == ["initializing", "idle"]
+
+
+@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize("body", [{"detail": "Not Found"}, None])
+def test_a_proxy_before_agentkit_is_an_outage_that_says_what_to_set(
+    status: int, body: Any, desk: Open, ops_core: ScriptedOpsCore, log: pytest.LogCaptureFixture
+) -> None:
+    """As a proxy's is while AgentKit starts behind it."""
+    answer = httpx.Response(status, json=body)
+    asked: list[httpx.Request] = []
+
+    def behind_a_proxy(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return answer
+
+    transport = httpx.MockTransport(behind_a_proxy)
+    courier = desk(agentkit=lambda: transport, contact_endpoint="http://a/task")
+    courier.pass_time(300)
+    [line] = ours(log)
+    assert AGENTKIT_URL in line
+    assert "AGENTKIT_API_URL" in line
+    assert 10 < len(asked) < 200
+    answer = httpx.Response(201, json={"status": "success", "data": {"agentId": "a"}})
+    courier.pass_time(11)
+    assert ops_core.states == ["initializing", "idle"]
+
+
+def test_what_agentkit_itself_refuses_is_tried_again_each_minute(
+    desk: Open, log: pytest.LogCaptureFixture
+) -> None:
+    asked: list[httpx.Request] = []
+
+    def refuses(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(422, json={"detail": "contactEndpoint is no address"})
+
+    transport = httpx.MockTransport(refuses)
+    desk(agentkit=lambda: transport, contact_endpoint="http://a/task").pass_time(300)
+    assert len(asked) == 6
+    [line] = ours(log)
+    assert "contactEndpoint is no address" in line
 
 
 def test_a_proxy_cannot_end_reporting(desk: Open, ops_core: ScriptedOpsCore) -> None:

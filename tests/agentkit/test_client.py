@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -279,6 +279,61 @@ async def test_the_async_client_does_the_same_on_both_loops(registration: Regist
         assert (await agentkit.run("a-1", Message())).data == {}
         with pytest.raises(RemoteUnavailable):
             await agentkit.ping()
+
+
+LONG = 40 * 1024 * 1024
+"""More than any AgentKit says, in bytes."""
+
+
+class Endless(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that says how much of it was read."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.read < LONG:
+            self.read += 65536
+            yield b" " * 65536
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self:
+            yield chunk
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_of_an_answer_without_an_end_no_more_is_read_than_fits(is_async: bool) -> None:
+    body = Endless()
+    with pytest.raises(RemoteError, match="more than 16 MiB"):
+        await asked(httpx.Response(200, stream=body), is_async=is_async)
+    assert body.read < LONG // 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_an_answer_that_was_packed_unasked_is_not_unpacked(is_async: bool) -> None:
+    body = Endless()
+    answer = httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=body)
+    with pytest.raises(RemoteError, match="packed as 'gzip', which nobody asked for"):
+        await asked(answer, is_async=is_async)
+    assert body.read == 0
+
+
+async def asked(answer: httpx.Response, *, is_async: bool) -> None:
+    """Have an AgentKit answer a question; it is asked for nothing that is packed."""
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        assert request.headers["accept-encoding"] == "identity"
+        return answer
+
+    transport = httpx.MockTransport(answered)
+    if is_async:
+        async with AsyncAgentKit("http://agentkit", transport=transport) as agentkit:
+            await agentkit.agents()
+    else:
+        with AgentKit("http://agentkit", transport=transport) as blocking:
+            blocking.agents()
 
 
 def test_both_clients_have_the_same_calls() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -27,6 +28,7 @@ from opscore_middleware.errors import (
     InvalidCursor,
     InvalidDefinition,
     SessionNotFound,
+    StoreUnavailable,
     TaskNotFound,
     ValidationFailed,
     WorkflowNotFound,
@@ -379,6 +381,37 @@ async def test_what_may_never_have_been_sent_is_sent_after_a_restart_by_the_only
         bench.clock.move(30)
         (again,) = await bench.engine.expire()
         assert (again.task.route, again.task.attempt) == (Route.DIRECT, 1)
+        bench.clock.move(30)
+        assert await bench.engine.expire() == []
+        assert (await bench.task(session_id)).state == "failed"
+
+
+@pytest.mark.parametrize("call", ["claim", "due"])
+async def test_what_was_given_out_as_the_database_went_away_is_sent_by_the_only_way(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A claim may be kept whose giver is never told of it, at this replica or at another."""
+    async with benched(agentkit=False) as bench:
+        await bench.agent()
+        await bench.say("idle")
+        session_id = await bench.start(one("a", retry={"maximumAttempts": 1}))
+        kept = getattr(bench.store, call)
+
+        async def cut_off(**asked: Any) -> None:
+            await kept(**asked)
+            bench.clock.move(1)
+            raise StoreUnavailable("The connection was lost.")
+
+        if call == "due":
+            await bench.claim()
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.store, call, cut_off)
+            asked = bench.engine.claim(1) if call == "claim" else bench.engine.expire()
+            with pytest.raises(StoreUnavailable):
+                await asked
+        bench.clock.move(30)
+        (again,) = await bench.engine.expire()
+        assert (again.task.route, again.task.attempt, again.task.spent) == (Route.DIRECT, 1, 0)
         bench.clock.move(30)
         assert await bench.engine.expire() == []
         assert (await bench.task(session_id)).state == "failed"

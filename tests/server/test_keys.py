@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from httpx2 import Response
 from hypothesis import given
@@ -22,7 +25,10 @@ from opscore_middleware.server import Settings, create_app
 from opscore_middleware.server.keys import KeyFile
 from tests.server.conftest import KEY, NOW, Connect, report_of
 from tests.support.clock import MovedClock
-from tests.support.waiting import wait_until
+from tests.support.processes import OpsCoreProcess, running_opscore
+from tests.support.reporters import Reporters
+from tests.support.streams import watching
+from tests.support.waiting import TIMEOUT, wait_until
 
 TOKENS = {"reader": "read", "workers": "agent:worker-*", "boss": "admin"}
 
@@ -254,6 +260,100 @@ def test_both_keys_open_while_one_takes_the_place_of_the_other(ask: Keyed) -> No
     ask.path.write_text("\n\n".join(entry for entry in kept if '"reader"' not in entry))
     wait_until(lambda: not ask.opens("reader"))
     assert ask.opens("reader-2")
+
+
+class Keys:
+    """A file of keys whose entries come and go."""
+
+    def __init__(self, path: Path, **scopes: str) -> None:
+        self._path = path
+        self.write(**scopes)
+
+    def write(self, expires: int | None = None, **scopes: str) -> None:
+        """Leave these keys in it and no others."""
+        entries = (
+            Key(name, digest(token_of(name).encode()), Scope.parse(scope), expires)
+            for name, scope in scopes.items()
+        )
+        self._path.write_text("\n".join(map(toml_entry, entries)))
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(tmp_path / "keys.toml", reader="read", workers="agent:worker-*")
+
+
+@pytest.fixture
+def opscore(tmp_path: Path, keys: Keys) -> Iterator[OpsCoreProcess]:
+    """Return a running server that knows these keys, and one of its own."""
+    file = str(tmp_path / "keys.toml")
+    with running_opscore(tmp_path, key=KEY, OPSCORE_API_KEYS_FILE=file) as process:
+        yield process
+
+
+def carrying(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token_of(key)}"}
+
+
+@pytest.mark.parametrize("left", [{}, {"reader": "agent:*"}, {"expires": 1, "reader": "read"}])
+def test_a_stream_ends_once_its_key_opens_it_no_more(
+    opscore: OpsCoreProcess, keys: Keys, left: dict[str, Any]
+) -> None:
+    agents = Reporters(opscore)
+    agent_id = agents.register()
+    with (
+        watching(opscore.url, carrying("OPSCORE_API_KEY")) as stays,
+        watching(opscore.url, carrying("reader")) as stream,
+    ):
+        keys.write(**left)
+        assert stream.read_to_end().event == "bye"
+        agents.report(agent_id, "active")
+        assert [event["state"] for event in stays.read_events(1)] == ["active"]
+    agents.http.close()
+
+
+def test_a_stream_goes_on_while_another_key_is_taken_away(
+    opscore: OpsCoreProcess, keys: Keys
+) -> None:
+    agents = Reporters(opscore)
+    agent_id = agents.register()
+    with (
+        watching(opscore.url, carrying("reader")) as stream,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        poll = thread.submit(asked, opscore, "workers", agents.register("worker-1"))
+        keys.write(reader="read")
+        assert poll.result().status_code == 401
+        agents.report(agent_id, "active")
+        assert [event["state"] for event in stream.read_events(1)] == ["active"]
+    agents.http.close()
+
+
+@pytest.mark.parametrize(
+    ("left", "status"), [({}, 401), ({"workers": "agent:other-*"}, 403), ({"workers": "read"}, 200)]
+)
+def test_a_question_that_waits_is_answered_by_what_its_key_opens_now(
+    opscore: OpsCoreProcess, keys: Keys, left: dict[str, str], status: int
+) -> None:
+    agents = Reporters(opscore)
+    agent_id = agents.register("worker-1")
+    agents.http.close()
+    with ThreadPoolExecutor(1) as thread:
+        poll = thread.submit(asked, opscore, "workers", agent_id)
+        wait_until(lambda: is_watched(opscore))
+        keys.write(**left)
+        assert poll.result().status_code == status
+
+
+def asked(opscore: OpsCoreProcess, key: str, agent_id: str) -> httpx.Response:
+    """Wait for an agent's next event for longer than a test may take."""
+    url = f"{opscore.url}/v1/opscore/agent/{agent_id}/state?wait=60s"
+    return httpx.get(url, headers=carrying(key), timeout=TIMEOUT)
+
+
+def is_watched(opscore: OpsCoreProcess) -> bool:
+    told = httpx.get(f"{opscore.url}/metrics", headers=opscore.headers()).text
+    return "opscore_watchers 1" in told
 
 
 def test_a_broken_file_keeps_the_old_keys_and_is_told_of_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -95,6 +96,19 @@ async def test_the_forgotten_are_counted_nowhere(store: Store) -> None:
     assert counted.longest_silent is None
     assert [[m.state for m in crew.members] for crew in counted.crews] == [["idle"]]
     assert (await store.census(before=listening(0), mark=mark)).fleet == 0
+
+
+async def test_an_agent_that_was_started_again_and_again_holds_up_nobody(store: Store) -> None:
+    await add(store)
+    count = 12_000
+    reports = [said("finished", instance_id=f"i{n:05}", sequence=1, at=n) for n in range(count)]
+    for first in range(0, count, 1000):
+        await store.apply_reports(reports[first : first + 1000])
+    await report(store, "idle", "last", DAY)
+    began = time.monotonic()
+    assert await forget(store, 2 * DAY) == count
+    assert time.monotonic() - began < 3.0
+    assert set(await instances(store)) == {"last"}
 
 
 async def test_no_agent_changes_its_state_by_it(store: Store) -> None:

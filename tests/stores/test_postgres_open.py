@@ -6,11 +6,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+import trustme
 
 from opscore_middleware.core.models import Registration
 from opscore_middleware.core.records import ReportOutcome
@@ -60,6 +62,10 @@ async def refusal(url: str, error: type[OpsCoreError] = ConfigurationError) -> s
     return raised.value.message
 
 
+def tls(**files: Path) -> str:
+    return urlencode({"sslmode": "verify-full", **files})
+
+
 def but(url: str, **parts: str) -> str:
     return urlunsplit(urlsplit(url)._replace(**parts))
 
@@ -99,6 +105,83 @@ async def test_an_option_that_the_server_does_not_know_is_refused(
     postgres_server: PostgresServer,
 ) -> None:
     assert "check the address's options" in await refusal(f"{postgres_server.url}?sslmod=require")
+
+
+@pytest.mark.parametrize("option", ["sslrootcert", "sslcert", "sslkey", "sslcrl"])
+async def test_a_file_of_certificates_that_is_not_there_is_named(
+    postgres_server: PostgresServer, tmp_path: Path, option: str
+) -> None:
+    real, gone = tmp_path / "real.pem", tmp_path / "gone.pem"
+    trustme.CA().cert_pem.write_to_path(str(real))
+    files = {"sslrootcert": real, "sslcert": real, option: gone}
+    message = await refusal(but(postgres_server.url, query=tls(**files)))
+    assert f"{option}={str(gone)!r} cannot be read (No such file" in message
+    assert f"leave {option} out" in message
+
+
+async def test_such_a_file_is_named_where_the_environment_names_it(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path))
+    message = await refusal(but(postgres_server.url, query=tls()))
+    assert f"PGSSLROOTCERT={str(tmp_path)!r} cannot be read (Is a directory)" in message
+
+
+async def test_a_file_that_holds_no_certificate_is_looked_for_by_whoever_reads_the_refusal(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "root.pem"
+    file.write_text("none")
+    url = but(postgres_server.url, query=tls(sslrootcert=file))
+    assert "the files of certificates" in await refusal(url, StoreUnavailable)
+
+
+async def test_a_server_without_tls_is_said_to_have_none(postgres_server: PostgresServer) -> None:
+    message = await refusal(but(postgres_server.url, query="sslmode=require"))
+    assert "choose another sslmode" in message
+
+
+@pytest.mark.parametrize("text", [None, "[other]\nhost=h\n", "none", "[mine\n"])
+async def test_a_service_that_no_file_describes_is_refused(
+    postgres_server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    text: str | None,
+) -> None:
+    file = tmp_path / "services"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    message = await refusal(but(postgres_server.url, query="service=mine"))
+    assert "service='mine' is not known" in message
+    assert str(file) in message
+
+
+async def test_a_service_that_a_file_describes_is_opened(
+    postgres: str,
+    postgres_server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    name = urlsplit(postgres).path.removeprefix("/")
+    file = tmp_path / "services"
+    file.write_text(
+        f"[mine]\nhost=127.0.0.1\nport={postgres_server.port}\ndbname={name}\n"
+        f"user={USER}\npassword={PASSWORD}\n"
+    )
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    await made("postgresql://?service=mine")
+    assert await version_of(postgres) == steps("postgres")[-1].version
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("postgresql://u@127.0.0.1/d", "x"), (f"postgresql://u@{'a' * 300}/d", "")]
+)
+async def test_what_the_driver_stumbles_over_is_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str, port: str
+) -> None:
+    monkeypatch.setenv("PGPORT", port)
+    assert "PGPORT" in await refusal(url)
 
 
 async def test_a_user_who_may_make_nothing_is_told_what_to_grant(

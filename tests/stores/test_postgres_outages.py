@@ -19,6 +19,7 @@ from opscore_middleware.stores.postgres_address import Address
 from opscore_middleware.stores.postgres_connections import Connections
 from opscore_middleware.stores.postgres_locks import EVENTS
 from opscore_middleware.stores.postgres_reports import HURRY
+from tests.stores.run_support import Everything, claimed, given, idle, task
 from tests.stores.support import add, instances, said, told
 from tests.stores.test_heartbeats import beat
 from tests.support.cutting import Cut, CuttableWay, cuttable_way
@@ -108,6 +109,20 @@ async def test_a_connection_lost_on_the_way_leaves_nothing_half_written(
         await store.apply_reports([said("finished", sequence=1), said("idle", sequence=2)])
     assert await instances(store) == {}
     assert await answered(store, 1) is ACCEPTED
+
+
+async def test_a_claim_that_nobody_hears_the_end_of_is_told_as_an_outage(
+    store: Everything, way: CuttableWay
+) -> None:
+    """So that whoever claims knows that there may be attempts that nobody sends."""
+    await idle(store)
+    await given(store, task("farewell"), session_id="s")
+    way.cut_at(b"farewell", Cut.BEFORE_IT_IS_HEARD)
+    with pytest.raises(StoreUnavailable):
+        await claimed(store)
+    left = await store.get_task("farewell")
+    assert left is not None
+    assert (left.state, left.attempt) == ("dispatched", 1)
 
 
 async def test_readers_and_heartbeats_hear_of_a_lost_connection_and_recover(

@@ -46,6 +46,7 @@ from opscore_middleware.core.runs.why import why
 from opscore_middleware.core.sessions import Session, SessionChange, SessionState, changed
 from opscore_middleware.core.workflows.expressions import Expressions
 from opscore_middleware.core.workflows.validation import Cron
+from opscore_middleware.errors import StoreUnavailable
 
 __all__ = ["Engine"]
 
@@ -316,8 +317,16 @@ class Engine:
     # --- dispatch --------------------------------------------------------------------------------
 
     async def claim(self, limit: int) -> Sequence[Claim]:
-        """Give ready tasks to agents that are free, at most so many; each is to be sent."""
-        claims = await self.store.claim(limit=limit, mark=self._mark(), now=self._clock())
+        """Give ready tasks to agents that are free, at most so many; each is to be sent.
+
+        Raises `StoreUnavailable`, after which some may have been given out all the same: those are
+        sent as if this engine had ended in between.
+        """
+        try:
+            claims = await self.store.claim(limit=limit, mark=self._mark(), now=self._clock())
+        except StoreUnavailable:
+            self._expiry.lapsed()
+            raise
         for claim in claims:
             self._hearing.note_route(claim.endpoint.agent_id, claim.endpoint.preferred)
         return claims

@@ -13,6 +13,7 @@ from opscore_middleware.core.runs.records import Advance, Claim, Endpoint, Run
 from opscore_middleware.core.runs.routes import other_route, routes_of
 from opscore_middleware.core.runs.steps.timeouts import lost, timed_out
 from opscore_middleware.core.runs.tasks import OPEN, Route, Task, TaskState
+from opscore_middleware.errors import StoreUnavailable
 
 __all__ = ["Expiry"]
 
@@ -43,6 +44,12 @@ class Expiry:
         self._store = stepper.store
         self._agentkit = agentkit
         self._since = stepper.clock()
+        self._lapsed_at = 0
+
+    def lapsed(self) -> None:
+        """Note that the store was away, maybe with attempts that were given out and whose giver
+        was never told of them, so that nobody has sent them."""
+        self._lapsed_at = self._stepper.clock()
 
     async def expire(self, mark: Watermark | None) -> Sequence[Claim]:
         """Do what is due, as far as somebody was listening; return what is to be sent again.
@@ -54,14 +61,20 @@ class Expiry:
         """
         if mark is None:
             return ()
-        again = await self._overdue(mark)
-        await self._lost(mark)
+        try:
+            again = await self._overdue(mark)
+            await self._lost(mark)
+        except StoreUnavailable:
+            self.lapsed()
+            raise
         return again
 
     async def _overdue(self, mark: Watermark) -> Sequence[Claim]:
         now = self._stepper.clock()
         tasks = await self._store.due(now=now, limit=_AT_ONCE)
-        self._since = min(self._since, now)  # the clock may have been ahead then
+        # The clock may have been ahead then.
+        self._since = min(self._since, now)
+        self._lapsed_at = min(self._lapsed_at, now)
         since = max(mark.since, self._since)
         due = [await self._way(task, since) for task in tasks if not _is_excused(task, since, now)]
         rules = self._stepper.rules
@@ -94,7 +107,8 @@ class Expiry:
         if endpoint is None:
             return _Due(task, None, None)
         way = other_route(endpoint, task.route, agentkit=self._agentkit)
-        if way is None and task.dispatched_at is not None and task.dispatched_at < since:
+        unsure_until = max(since, self._lapsed_at)
+        if way is None and task.dispatched_at is not None and task.dispatched_at < unsure_until:
             # Whoever gave it out may have ended before it was sent: it goes the only way there is.
             way = next(iter(routes_of(endpoint, agentkit=self._agentkit)), None)
         return _Due(task, endpoint, way)

@@ -31,6 +31,7 @@ from opscore_middleware.server.routes.dependencies import (
     KnownParameters,
     Now,
     Watching,
+    admission,
 )
 from opscore_middleware.server.spelling import refuse_misspelled
 
@@ -125,4 +126,5 @@ async def get_agent_state(
     """
     if query.wait is None and query.after is None:
         return await opscore.agent_state(agent_id)
-    return await next_state(opscore, hub, agent_id, query, request.receive)
+    admitted = admission(request)
+    return await next_state(opscore, hub, agent_id, query, request.receive, admission=admitted)

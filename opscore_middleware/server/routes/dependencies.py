@@ -11,6 +11,7 @@ from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.core.runs.engine import Engine
 from opscore_middleware.errors import ValidationFailed
 from opscore_middleware.server.access import Access, Names
+from opscore_middleware.server.admission import Admission
 from opscore_middleware.server.gate import ACCESS
 from opscore_middleware.server.spelling import advice
 from opscore_middleware.server.watch import Hub
@@ -25,6 +26,7 @@ __all__ = [
     "Runs",
     "SessionIdPath",
     "Watching",
+    "admission",
 ]
 
 _AGENTKITS: Final = "/v1/opscore/agent/"
@@ -83,6 +85,12 @@ async def _hub(request: Request) -> Hub:
 
 Watching = Annotated[Hub, Depends(_hub)]
 """What hands out events as they come."""
+
+
+def admission(request: Request) -> Admission:
+    """Return what the request was let in by, to look again while it is open."""
+    state = request.app.state
+    return Admission(state.guard, state.names, request.scope)
 
 
 async def _known_parameters(request: Request) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request
 
 from opscore_middleware.core.watch import EventId, Wanted, WatchQuery
 from opscore_middleware.server.errors import responses
-from opscore_middleware.server.routes.dependencies import KnownParameters, Watching
+from opscore_middleware.server.routes.dependencies import KnownParameters, Watching, admission
 from opscore_middleware.server.stream import EventStream
 
 __all__ = ["router"]
@@ -46,9 +46,11 @@ async def watch_events(
 
     `Last-Event-ID`, which browsers send when they connect again, wins over `after`.
     """
+    admitted = admission(request)
     return EventStream(
         hub,
         Wanted.of(query),
         after=query.after if last_event_id is None else last_event_id,
         heartbeat=request.app.state.watch_heartbeat,
+        may_stay=lambda: admitted.holds,
     )
