@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from opscore_middleware.agentkit.models import AgentDetails, Message, RunAccepted
 from opscore_middleware.core.models import Registration
+from opscore_middleware.core.own import Own
 from opscore_middleware.errors import (
     AgentNameTaken,
     AgentUnknownToAgentKit,
@@ -190,7 +191,9 @@ class AgentKit:
         self, url: str, *, timeout: float = _TIMEOUT, transport: httpx.BaseTransport | None = None
     ) -> None:
         self.url = base_url(url, setting=_SETTING)
-        self._http = httpx.Client(transport=transport, timeout=timeout, follow_redirects=False)
+        self._http = Own(
+            lambda: httpx.Client(transport=transport, timeout=timeout, follow_redirects=False)
+        )
 
     def register(self, registration: Registration) -> str:
         """Register an agent and return the id that AgentKit made. Raises `AgentNameTaken`."""
@@ -210,7 +213,7 @@ class AgentKit:
 
     def close(self) -> None:
         """Let go of every connection."""
-        self._http.close()
+        self._http().close()
 
     def __enter__(self) -> Self:
         return self
@@ -225,7 +228,7 @@ class AgentKit:
 
     def _send(self, call: Call[T]) -> T:
         try:
-            answer = self._http.request(
+            answer = self._http().request(
                 call.method, self.url + call.path, content=call.body, headers=call.headers
             )
         except httpx.RequestError as error:
@@ -244,7 +247,9 @@ class AsyncAgentKit:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = base_url(url, setting=_SETTING)
-        self._http = httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False)
+        self._http = Own(
+            lambda: httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False)
+        )
 
     async def register(self, registration: Registration) -> str:
         """Register an agent and return the id that AgentKit made. Raises `AgentNameTaken`."""
@@ -264,7 +269,7 @@ class AsyncAgentKit:
 
     async def close(self) -> None:
         """Let go of every connection."""
-        await self._http.aclose()
+        await self._http().aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -279,7 +284,7 @@ class AsyncAgentKit:
 
     async def _send(self, call: Call[T]) -> T:
         try:
-            answer = await self._http.request(
+            answer = await self._http().request(
                 call.method, self.url + call.path, content=call.body, headers=call.headers
             )
         except httpx.RequestError as error:

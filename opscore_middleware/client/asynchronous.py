@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 import anyio
 import httpx
@@ -26,6 +27,7 @@ from opscore_middleware.core.models import (
     StateReport,
     Transition,
 )
+from opscore_middleware.core.own import Own
 from opscore_middleware.core.runs.views import (
     Replayed,
     SessionView,
@@ -57,7 +59,7 @@ class AsyncOpsCoreClient:
             `http://127.0.0.1:8000`.
         api_key: else `OPSCORE_API_KEY`; without either none is sent.
         timeout: how long a call may take, in seconds.
-        transport: used instead of the network, for tests and proxies.
+        transport: used instead of the network, for tests and proxies; by forked children, too.
 
     Every call raises `RemoteError` when Ops-Core refuses, with its status and code, and
     `RemoteUnavailable` when nobody answers.
@@ -74,8 +76,9 @@ class AsyncOpsCoreClient:
         self._connection = Connection.resolve(api_url, api_key)
         self._timeout = timeout
         self._is_closed = False
-        self._closing: anyio.Event | None = None  # made in the event loop that watches
-        self._http = httpx.AsyncClient(**self._connection.options(timeout), transport=transport)
+        self._watches = Own(WeakSet[anyio.Event])  # each made in the event loop that watches
+        options = self._connection.options(timeout)
+        self._http = Own(lambda: httpx.AsyncClient(**options, transport=transport))
 
     def __repr__(self) -> str:
         return f"AsyncOpsCoreClient({self._connection.url!r})"
@@ -94,9 +97,9 @@ class AsyncOpsCoreClient:
     async def aclose(self) -> None:
         """Close the connections; whoever watches in another task comes to an end."""
         self._is_closed = True
-        if self._closing is not None:
-            self._closing.set()
-        await self._http.aclose()
+        for closing in self._watches():
+            closing.set()
+        await self._http().aclose()
 
     async def health(self) -> dict[str, Any]:
         """Ask whether the server is there; returns its version, store and uptime."""
@@ -172,12 +175,13 @@ class AsyncOpsCoreClient:
         From now on, where the query has no `after`. Once connected it connects again by itself,
         where it was. Raises `EventsGone` when that place is not kept any more.
         """
-        closing = self._closing = self._closing or anyio.Event()
+        closing = anyio.Event()
+        self._watches().add(closing)
         following = Following(query or WatchQuery())
         while not self._is_closed:
             call = following.call()
             try:
-                async with self._http.stream(
+                async with self._http().stream(
                     call.method,
                     call.path,
                     headers=dict(call.headers),
@@ -327,7 +331,7 @@ class AsyncOpsCoreClient:
 
     async def _send(self, call: Call[T]) -> T:
         try:
-            answer = await self._http.request(
+            answer = await self._http().request(
                 call.method,
                 call.path,
                 content=call.body,
