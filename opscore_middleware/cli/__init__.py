@@ -6,7 +6,7 @@ import sys
 
 from opscore_middleware.cli.commands import in_commands
 from opscore_middleware.cli.printable import escape_the_rest, visible
-from opscore_middleware.errors import ConfigurationError, MissingExtra, OpsCoreError
+from opscore_middleware.errors import ConfigurationError, InvalidInput, MissingExtra, OpsCoreError
 
 __all__ = ["main"]
 
@@ -23,7 +23,7 @@ def main() -> None:
     except OpsCoreError as error:
         told = visible(in_commands(error.message))
         print(f"opscore: {told}", file=sys.stderr)  # noqa: T201 - this is the output
-        sys.exit(2 if isinstance(error, ConfigurationError) else 1)
+        sys.exit(2 if isinstance(error, ConfigurationError | InvalidInput) else 1)
 
 
 def _run() -> None:
