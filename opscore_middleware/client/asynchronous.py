@@ -58,7 +58,7 @@ class AsyncOpsCoreClient:
         api_url: where Ops-Core is, with or without `/v1`; else `OPSCORE_API_URL`, else
             `http://127.0.0.1:8000`.
         api_key: else `OPSCORE_API_KEY`; without either none is sent.
-        timeout: how long a call may take, in seconds.
+        timeout: how long a call may take in all, in seconds.
         transport: used instead of the network, for tests and proxies; by forked children, too.
 
     Every call raises `RemoteError` when Ops-Core refuses, with its status and code, and
@@ -330,14 +330,17 @@ class AsyncOpsCoreClient:
         return await self._send(calls.replay_dead_tasks())
 
     async def _send(self, call: Call[T]) -> T:
+        seconds = self._timeout + call.wait
         try:
-            answer = await self._http().request(
-                call.method,
-                call.path,
-                content=call.body,
-                headers=dict(call.headers),
-                timeout=self._timeout + call.wait,
-            )
-        except httpx.RequestError as error:
+            # httpx waits so long for each piece of an answer, of which there may be many.
+            with anyio.fail_after(seconds):
+                answer = await self._http().request(
+                    call.method,
+                    call.path,
+                    content=call.body,
+                    headers=dict(call.headers),
+                    timeout=seconds,
+                )
+        except (httpx.RequestError, TimeoutError) as error:
             raise self._connection.unavailable(call, error) from error
         return call.result(answer.status_code, answer.content)

@@ -52,7 +52,9 @@ class Connection:
         headers = {} if self.key is None else {b"Authorization": authorization(self.key)}
         return {"base_url": self.url, "headers": headers, "timeout": timeout}
 
-    def unavailable(self, call: Call[Any], error: httpx.RequestError) -> RemoteUnavailable:
+    def unavailable(
+        self, call: Call[Any], error: httpx.RequestError | TimeoutError
+    ) -> RemoteUnavailable:
         """Return the error that says that nobody answered, and what to do."""
         reason = str(error) or type(error).__name__
         return RemoteUnavailable(

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from opscore_middleware.client.connection import TIMEOUT, Connection
+from opscore_middleware.client.deadline import extensions
 from opscore_middleware.client.following import Following, Looking
 from opscore_middleware.client.streams import Streams
 from opscore_middleware.core.fleet import Fleet
@@ -57,7 +58,7 @@ class OpsCoreClient:
         api_url: where Ops-Core is, with or without `/v1`; else `OPSCORE_API_URL`, else
             `http://127.0.0.1:8000`.
         api_key: else `OPSCORE_API_KEY`; without either none is sent.
-        timeout: how long a call may take, in seconds.
+        timeout: how long a call may take in all, in seconds.
         transport: used instead of the network, for tests and proxies; by forked children, too.
 
     Every call raises `RemoteError` when Ops-Core refuses, with its status and code, and
@@ -325,7 +326,7 @@ class OpsCoreClient:
                 call.path,
                 content=call.body,
                 headers=dict(call.headers),
-                timeout=self._timeout + call.wait,
+                extensions=extensions(self._timeout + call.wait),
             )
         except httpx.RequestError as error:
             raise self._connection.unavailable(call, error) from error
