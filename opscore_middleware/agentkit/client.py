@@ -25,6 +25,7 @@ from opscore_middleware.errors import (
 )
 from opscore_middleware.protocol.address import base_url
 from opscore_middleware.protocol.call import Call
+from opscore_middleware.protocol.surroundings import made
 
 __all__ = ["AgentKit", "AsyncAgentKit", "list_agents", "ping", "register_agent", "run_message"]
 
@@ -191,9 +192,7 @@ class AgentKit:
         self, url: str, *, timeout: float = _TIMEOUT, transport: httpx.BaseTransport | None = None
     ) -> None:
         self.url = base_url(url, setting=_SETTING)
-        self._http = Own(
-            lambda: httpx.Client(transport=transport, timeout=timeout, follow_redirects=False)
-        )
+        self._http = Own(lambda: made(httpx.Client, self.url, timeout=timeout, transport=transport))
 
     def register(self, registration: Registration) -> str:
         """Register an agent and return the id that AgentKit made. Raises `AgentNameTaken`."""
@@ -248,7 +247,7 @@ class AsyncAgentKit:
     ) -> None:
         self.url = base_url(url, setting=_SETTING)
         self._http = Own(
-            lambda: httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False)
+            lambda: made(httpx.AsyncClient, self.url, timeout=timeout, transport=transport)
         )
 
     async def register(self, registration: Registration) -> str:

@@ -7,6 +7,7 @@ import sys
 from opscore_middleware.cli.commands import in_commands
 from opscore_middleware.cli.printable import visible
 from opscore_middleware.cli.standard import (
+    UNWRITABLE,
     escape_the_rest,
     leave_the_rest,
     open_what_is_closed,
@@ -28,7 +29,7 @@ def main() -> None:
     try:
         _run()
     except OSError as error:
-        if error.filename is not None:  # another file than what is printed to
+        if error.errno not in UNWRITABLE:
             raise
         say(f"what it prints could not be written: {error.strerror or error}")
         leave_the_rest()

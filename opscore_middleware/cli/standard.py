@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import io
 import json
 import os
 import sys
 from typing import Final
 
-__all__ = ["escape_the_rest", "leave_the_rest", "open_what_is_closed", "say"]
+__all__ = ["UNWRITABLE", "escape_the_rest", "leave_the_rest", "open_what_is_closed", "say"]
+
+UNWRITABLE: Final = frozenset({errno.EBADF, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPIPE})
+"""The errors of an output that cannot be written to."""
 
 _ESCAPED: Final = "opscore-escaped"
 

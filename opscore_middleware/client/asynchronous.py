@@ -77,8 +77,7 @@ class AsyncOpsCoreClient:
         self._timeout = timeout
         self._is_closed = False
         self._watches = Own(WeakSet[anyio.Event])  # each made in the event loop that watches
-        options = self._connection.options(timeout)
-        self._http = Own(lambda: httpx.AsyncClient(**options, transport=transport))
+        self._http = Own(lambda: self._connection.client(httpx.AsyncClient, timeout, transport))
 
     def __repr__(self) -> str:
         return f"AsyncOpsCoreClient({self._connection.url!r})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -13,6 +13,7 @@ from opscore_middleware.errors import RemoteUnavailable
 from opscore_middleware.protocol.address import base_url
 from opscore_middleware.protocol.call import Call
 from opscore_middleware.protocol.credentials import authorization, checked_key
+from opscore_middleware.protocol.surroundings import made
 
 __all__ = ["DEFAULT_URL", "TIMEOUT", "Connection"]
 
@@ -47,10 +48,20 @@ class Connection:
             key=None if key is None else checked_key(key, setting=key_setting),
         )
 
-    def options(self, timeout: float) -> dict[str, Any]:
-        """Return what both kinds of httpx client are made with."""
+    def client(self, make: Callable[..., T], timeout: float, transport: object) -> T:
+        """Return an httpx client of either kind; its calls go over `transport`, if there is one.
+
+        Raises `ConfigurationError` where the environment's proxies cannot be used.
+        """
         headers = {} if self.key is None else {b"Authorization": authorization(self.key)}
-        return {"base_url": self.url, "headers": headers, "timeout": timeout}
+        return made(
+            make,
+            self.url,
+            base_url=self.url,
+            headers=headers,
+            timeout=timeout,
+            transport=transport,
+        )
 
     def unavailable(
         self, call: Call[Any], error: httpx.RequestError | TimeoutError

@@ -76,8 +76,7 @@ class OpsCoreClient:
         self._connection = Connection.resolve(api_url, api_key)
         self._timeout = timeout
         self._streams = Own(Streams)
-        options = self._connection.options(timeout)
-        self._http = Own(lambda: httpx.Client(**options, transport=transport))
+        self._http = Own(lambda: self._connection.client(httpx.Client, timeout, transport))
 
     def __repr__(self) -> str:
         return f"OpsCoreClient({self._connection.url!r})"
