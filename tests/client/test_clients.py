@@ -267,3 +267,14 @@ def test_what_is_not_json_is_told(bad: Any) -> None:
             client.start_workflow("a", start)
         with pytest.raises(InvalidInput, match="definition cannot be written as JSON"):
             client.put_workflow({"a": b"bytes"})
+
+
+def test_faults_of_what_was_sent_are_told_with_their_places(opscore: OpsCoreProcess) -> None:
+    with (
+        OpsCoreClient(opscore.url, opscore.api_key) as client,
+        pytest.raises(RemoteError) as caught,
+    ):
+        client.list_agents(AgentQuery.model_construct(limit=0))
+    assert caught.value.message.endswith(
+        "answered 422: query.limit: Input should be greater than or equal to 1"
+    )
