@@ -10,7 +10,7 @@ from weakref import WeakSet
 import anyio
 import httpx
 
-from opscore_middleware.client.connection import TIMEOUT, Connection
+from opscore_middleware.client.connection import TIMEOUT, Connection, checked_timeout
 from opscore_middleware.client.following import Following, Looking
 from opscore_middleware.core.fleet import Fleet
 from opscore_middleware.core.models import (
@@ -74,7 +74,7 @@ class AsyncOpsCoreClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._connection = Connection.resolve(api_url, api_key)
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
         self._is_closed = False
         self._watches = Own(WeakSet[anyio.Event])  # each made in the event loop that watches
         self._http = Own(lambda: self._connection.client(httpx.AsyncClient, timeout, transport))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,13 +10,13 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from opscore_middleware.errors import RemoteUnavailable
+from opscore_middleware.errors import ConfigurationError, RemoteUnavailable
 from opscore_middleware.protocol.address import base_url
 from opscore_middleware.protocol.call import Call
 from opscore_middleware.protocol.credentials import authorization, checked_key
 from opscore_middleware.protocol.surroundings import made
 
-__all__ = ["DEFAULT_URL", "TIMEOUT", "Connection"]
+__all__ = ["DEFAULT_URL", "TIMEOUT", "Connection", "checked_timeout"]
 
 T = TypeVar("T")
 
@@ -73,6 +74,16 @@ class Connection:
             "start it with `opscore serve`, or set OPSCORE_API_URL to where it runs.",
             url=self.url,
         )
+
+
+def checked_timeout(timeout: object) -> float:
+    """Return how long a call may take. Raises `ConfigurationError`."""
+    if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ConfigurationError(
+            f"timeout={timeout!r} cannot be: it must be a finite number of seconds above 0.",
+            setting="timeout",
+        )
+    return timeout
 
 
 def _pick(

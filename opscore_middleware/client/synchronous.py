@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from opscore_middleware.client.connection import TIMEOUT, Connection
+from opscore_middleware.client.connection import TIMEOUT, Connection, checked_timeout
 from opscore_middleware.client.deadline import extensions
 from opscore_middleware.client.following import Following, Looking
 from opscore_middleware.client.streams import Streams
@@ -74,7 +74,7 @@ class OpsCoreClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._connection = Connection.resolve(api_url, api_key)
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
         self._streams = Own(Streams)
         self._http = Own(lambda: self._connection.client(httpx.Client, timeout, transport))
 

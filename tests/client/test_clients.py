@@ -278,3 +278,10 @@ def test_faults_of_what_was_sent_are_told_with_their_places(opscore: OpsCoreProc
     assert caught.value.message.endswith(
         "answered 422: query.limit: Input should be greater than or equal to 1"
     )
+
+
+@pytest.mark.parametrize("bad", [None, 0, -1, float("nan"), float("inf"), "10"])
+@pytest.mark.parametrize("client", [OpsCoreClient, AsyncOpsCoreClient])
+def test_a_timeout_that_cannot_be_is_named(client: Any, bad: Any) -> None:
+    with pytest.raises(ConfigurationError, match="timeout="):
+        client(NOBODY, timeout=bad)
