@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from opscore_middleware.agentkit.models import AgentDetails, Message, RunAccepted
 from opscore_middleware.core.models import Registration
+from opscore_middleware.core.own import Own
 from opscore_middleware.errors import (
     AgentNameTaken,
     AgentUnknownToAgentKit,
@@ -25,6 +26,7 @@ from opscore_middleware.errors import (
 )
 from opscore_middleware.protocol.address import base_url
 from opscore_middleware.protocol.call import Call
+from opscore_middleware.protocol.surroundings import made
 
 __all__ = ["AgentKit", "AsyncAgentKit", "list_agents", "ping", "register_agent", "run_message"]
 
@@ -195,8 +197,10 @@ class AgentKit:
         self, url: str, *, timeout: float = _TIMEOUT, transport: httpx.BaseTransport | None = None
     ) -> None:
         self.url = base_url(url, setting=_SETTING)
-        self._http = httpx.Client(
-            transport=transport, timeout=timeout, follow_redirects=False, headers=_ACCEPTED
+        self._http = Own(
+            lambda: made(
+                httpx.Client, self.url, timeout=timeout, transport=transport, headers=_ACCEPTED
+            )
         )
 
     def register(self, registration: Registration) -> str:
@@ -217,7 +221,7 @@ class AgentKit:
 
     def close(self) -> None:
         """Let go of every connection."""
-        self._http.close()
+        self._http().close()
 
     def __enter__(self) -> Self:
         return self
@@ -231,12 +235,13 @@ class AgentKit:
         self.close()
 
     def _send(self, call: Call[T]) -> T:
-        request = self._http.build_request(
+        http = self._http()
+        request = http.build_request(
             call.method, self.url + call.path, content=call.body, headers=call.headers
         )
         body = bytearray()
         try:
-            with closing(self._http.send(request, stream=True)) as answer:
+            with closing(http.send(request, stream=True)) as answer:
                 _refuse_packed(call, answer)
                 for chunk in answer.iter_bytes():
                     body += chunk
@@ -257,8 +262,10 @@ class AsyncAgentKit:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = base_url(url, setting=_SETTING)
-        self._http = httpx.AsyncClient(
-            transport=transport, timeout=timeout, follow_redirects=False, headers=_ACCEPTED
+        self._http = Own(
+            lambda: made(
+                httpx.AsyncClient, self.url, timeout=timeout, transport=transport, headers=_ACCEPTED
+            )
         )
 
     async def register(self, registration: Registration) -> str:
@@ -279,7 +286,7 @@ class AsyncAgentKit:
 
     async def close(self) -> None:
         """Let go of every connection."""
-        await self._http.aclose()
+        await self._http().aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -293,12 +300,13 @@ class AsyncAgentKit:
         await self.close()
 
     async def _send(self, call: Call[T]) -> T:
-        request = self._http.build_request(
+        http = self._http()
+        request = http.build_request(
             call.method, self.url + call.path, content=call.body, headers=call.headers
         )
         body = bytearray()
         try:
-            async with aclosing(await self._http.send(request, stream=True)) as answer:
+            async with aclosing(await http.send(request, stream=True)) as answer:
                 _refuse_packed(call, answer)
                 async for chunk in answer.aiter_bytes():
                     body += chunk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import typer
@@ -21,12 +22,15 @@ from opscore_middleware.core.runs.tasks import ENDED
 from opscore_middleware.core.runs.views import SessionView, TaskQuery, TaskView
 from opscore_middleware.core.sessions import TERMINAL, Session, SessionState
 
-__all__ = ["follow_session", "nodes_of", "pauses", "task_rows", "tasks_of"]
+__all__ = ["follow_session", "nodes_of", "pauses", "task_label", "task_rows", "tasks_of"]
 
 _SOONEST: Final = 0.2
 _LATEST: Final = 1.0
 _SLOWER: Final = 1.1
 _BAR: Final = 10
+
+Look = tuple[SessionView, Sequence[TaskView]]
+"""A session and its tasks, as they were at one time."""
 
 
 def nodes_of(client: OpsCoreClient, session: Session) -> list[str]:
@@ -54,7 +58,7 @@ def task_rows(tasks: Iterable[TaskView], now: datetime) -> list[tuple[str | Text
     """Return tasks as rows: which, its state, how far it is, who has it, since when."""
     return [
         (
-            _label(task),
+            task_label(task),
             state_text(task.state),
             _how_far(task),
             task.assigned_agent_id or task.agent_id or task.agent_capability or "",
@@ -75,7 +79,7 @@ def follow_session(
     nodes = nodes_of(client, session)
     show = _listing if as_json else _drawing if console.is_terminal else _telling
     try:
-        return show(client, session, nodes, console)
+        return show(session, _looks(client, session, nodes), console)
     except KeyboardInterrupt:
         return client.get_session(session_id).state
 
@@ -88,70 +92,49 @@ def pauses() -> Iterator[float]:
         pause = min(_SLOWER * pause, _LATEST)
 
 
-def _drawing(
-    client: OpsCoreClient, session: SessionView, nodes: Sequence[str], console: Console
-) -> SessionState:
+def _looks(client: OpsCoreClient, session: SessionView, nodes: Sequence[str]) -> Iterator[Look]:
+    """Yield a session and its tasks, again and again until it is over."""
     waits = pauses()
+    while True:
+        yield session, patiently(partial(tasks_of, client, session, nodes))
+        if session.state in TERMINAL:
+            return
+        time.sleep(next(waits))
+        session = patiently(partial(client.get_session, session.session_id))
+
+
+def _drawing(session: SessionView, looks: Iterable[Look], console: Console) -> SessionState:
+    """Draw it anew with each look."""
     with Live(console=console, auto_refresh=False) as live:
-        while True:
-            live.update(_drawn(session, _tasks(client, session, nodes)), refresh=True)
-            if session.state in TERMINAL:
-                return session.state
-            time.sleep(next(waits))
-            session = _again(client, session)
+        for session, tasks in looks:
+            live.update(_drawn(session, tasks), refresh=True)
+    return session.state
 
 
-def _telling(
-    client: OpsCoreClient, session: SessionView, nodes: Sequence[str], console: Console
-) -> SessionState:
+def _telling(session: SessionView, looks: Iterable[Look], console: Console) -> SessionState:
     """Print one line for each change, where nothing can be drawn anew."""
     told: dict[str, str] = {}
-    waits = pauses()
-    while True:
-        for task in _tasks(client, session, nodes):
-            if told.get(task.task_id) != task.state:
-                console.print(f"{_label(task)}: {task.state.value}", soft_wrap=True, markup=False)
-            told[task.task_id] = task.state
-        if told.get(session.session_id) != session.state:
-            console.print(f"session: {session.state.value}", soft_wrap=True)
-        told[session.session_id] = session.state
-        if session.state in TERMINAL:
-            if session.error is not None:
-                console.print(_message(session.error), soft_wrap=True, markup=False)
-            return session.state
-        time.sleep(next(waits))
-        session = _again(client, session)
+    for session, tasks in looks:
+        lines = [(task.task_id, f"{task_label(task)}: {task.state.value}") for task in tasks]
+        for name, line in (*lines, (session.session_id, f"session: {session.state.value}")):
+            if told.get(name) != line:
+                console.print(line, soft_wrap=True, markup=False)
+            told[name] = line
+    if session.error is not None:
+        console.print(_message(session.error), soft_wrap=True, markup=False)
+    return session.state
 
 
-def _listing(
-    client: OpsCoreClient, session: SessionView, nodes: Sequence[str], _: Console
-) -> SessionState:
+def _listing(session: SessionView, looks: Iterable[Look], _: Console) -> SessionState:
     """Print what has changed, a task or the session, as one JSON object a line."""
     told: dict[str, str] = {}
-    waits = pauses()
-    while True:
-        for task in _tasks(client, session, nodes):
-            _list(told, task.task_id, task)
-        _list(told, session.session_id, session)
-        if session.state in TERMINAL:
-            return session.state
-        time.sleep(next(waits))
-        session = _again(client, session)
-
-
-def _again(client: OpsCoreClient, session: SessionView) -> SessionView:
-    return patiently(lambda: client.get_session(session.session_id))
-
-
-def _tasks(client: OpsCoreClient, session: SessionView, nodes: Sequence[str]) -> Sequence[TaskView]:
-    return patiently(lambda: tasks_of(client, session, nodes))
-
-
-def _list(told: dict[str, str], name: str, changed: TaskView | SessionView) -> None:
-    line = changed.model_dump_json(by_alias=True)
-    if told.get(name) != line:
-        typer.echo(line)
-    told[name] = line
+    for session, tasks in looks:
+        for name, changed in (*((t.task_id, t) for t in tasks), (session.session_id, session)):
+            line = changed.model_dump_json(by_alias=True)
+            if told.get(name) != line:
+                typer.echo(line)
+            told[name] = line
+    return session.state
 
 
 def _drawn(session: SessionView, tasks: Sequence[TaskView]) -> Group:
@@ -168,7 +151,8 @@ def _drawn(session: SessionView, tasks: Sequence[TaskView]) -> Group:
     return Group(*lines)
 
 
-def _label(task: TaskView) -> str:
+def task_label(task: TaskView) -> str:
+    """Return which task of its definition it is, and which item of that."""
     return task.node if task.item is None else f"{task.node}[{task.item}]"
 
 

@@ -24,6 +24,7 @@ from opscore_middleware.cli.output import (
     state_text,
 )
 from opscore_middleware.cli.printable import visible
+from opscore_middleware.cli.progress import task_label
 from opscore_middleware.client import OpsCoreClient
 from opscore_middleware.core.runs.views import TaskQuery, TaskView
 from opscore_middleware.errors import ConfigurationError
@@ -221,7 +222,7 @@ def _print_tasks(
 
 def _row(task: TaskView, now: datetime) -> tuple[str | Text, ...]:
     return (
-        _place(task),
+        task_label(task),
         state_text(task.state),
         ago(task.created_at, now),
         task.assigned_agent_id or task.agent_id or task.agent_capability or "",
@@ -231,15 +232,11 @@ def _row(task: TaskView, now: datetime) -> tuple[str | Text, ...]:
     )
 
 
-def _place(task: TaskView) -> str:
-    return task.node if task.item is None else f"{task.node}[{task.item}]"
-
-
 def _print_task(task: TaskView) -> None:
     print_pairs(
         [
             ("id", task.task_id),
-            ("task", _place(task)),
+            ("task", task_label(task)),
             ("name", task.name),
             ("state", state_text(task.state)),
             ("workflow", task.workflow_id or ""),

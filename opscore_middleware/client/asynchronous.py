@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 import anyio
 import httpx
 
-from opscore_middleware.client.connection import TIMEOUT, Connection
+from opscore_middleware.client.connection import TIMEOUT, Connection, checked_timeout
 from opscore_middleware.client.following import Following, Looking
 from opscore_middleware.core.fleet import Fleet
 from opscore_middleware.core.models import (
@@ -26,6 +27,7 @@ from opscore_middleware.core.models import (
     StateReport,
     Transition,
 )
+from opscore_middleware.core.own import Own
 from opscore_middleware.core.runs.views import (
     Replayed,
     SessionView,
@@ -56,8 +58,8 @@ class AsyncOpsCoreClient:
         api_url: where Ops-Core is, with or without `/v1`; else `OPSCORE_API_URL`, else
             `http://127.0.0.1:8000`.
         api_key: else `OPSCORE_API_KEY`; without either none is sent.
-        timeout: how long a call may take, in seconds.
-        transport: used instead of the network, for tests and proxies.
+        timeout: how long a call may take in all, in seconds.
+        transport: used instead of the network, for tests and proxies; by forked children, too.
 
     Every call raises `RemoteError` when Ops-Core refuses, with its status and code, and
     `RemoteUnavailable` when nobody answers.
@@ -72,10 +74,10 @@ class AsyncOpsCoreClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._connection = Connection.resolve(api_url, api_key)
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
         self._is_closed = False
-        self._closing: anyio.Event | None = None  # made in the event loop that watches
-        self._http = httpx.AsyncClient(**self._connection.options(timeout), transport=transport)
+        self._watches = Own(WeakSet[anyio.Event])  # each made in the event loop that watches
+        self._http = Own(lambda: self._connection.client(httpx.AsyncClient, timeout, transport))
 
     def __repr__(self) -> str:
         return f"AsyncOpsCoreClient({self._connection.url!r})"
@@ -94,9 +96,9 @@ class AsyncOpsCoreClient:
     async def aclose(self) -> None:
         """Close the connections; whoever watches in another task comes to an end."""
         self._is_closed = True
-        if self._closing is not None:
-            self._closing.set()
-        await self._http.aclose()
+        for closing in self._watches():
+            closing.set()
+        await self._http().aclose()
 
     async def health(self) -> dict[str, Any]:
         """Ask whether the server is there; returns its version, store and uptime."""
@@ -172,12 +174,13 @@ class AsyncOpsCoreClient:
         From now on, where the query has no `after`. Once connected it connects again by itself,
         where it was. Raises `EventsGone` when that place is not kept any more.
         """
-        closing = self._closing = self._closing or anyio.Event()
+        closing = anyio.Event()
+        self._watches().add(closing)
         following = Following(query or WatchQuery())
         while not self._is_closed:
             call = following.call()
             try:
-                async with self._http.stream(
+                async with self._http().stream(
                     call.method,
                     call.path,
                     headers=dict(call.headers),
@@ -326,14 +329,17 @@ class AsyncOpsCoreClient:
         return await self._send(calls.replay_dead_tasks())
 
     async def _send(self, call: Call[T]) -> T:
+        seconds = self._timeout + call.wait
         try:
-            answer = await self._http.request(
-                call.method,
-                call.path,
-                content=call.body,
-                headers=dict(call.headers),
-                timeout=self._timeout + call.wait,
-            )
-        except httpx.RequestError as error:
+            # httpx waits so long for each piece of an answer, of which there may be many.
+            with anyio.fail_after(seconds):
+                answer = await self._http().request(
+                    call.method,
+                    call.path,
+                    content=call.body,
+                    headers=dict(call.headers),
+                    timeout=seconds,
+                )
+        except (httpx.RequestError, TimeoutError) as error:
             raise self._connection.unavailable(call, error) from error
         return call.result(answer.status_code, answer.content)

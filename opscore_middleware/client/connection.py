@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import httpx
 
-from opscore_middleware.errors import RemoteUnavailable
+from opscore_middleware.errors import ConfigurationError, RemoteUnavailable
 from opscore_middleware.protocol.address import base_url
 from opscore_middleware.protocol.call import Call
 from opscore_middleware.protocol.credentials import authorization, checked_key
+from opscore_middleware.protocol.surroundings import made
 
-__all__ = ["DEFAULT_URL", "TIMEOUT", "Connection"]
+__all__ = ["DEFAULT_URL", "TIMEOUT", "Connection", "checked_timeout"]
 
 T = TypeVar("T")
 
@@ -47,12 +49,24 @@ class Connection:
             key=None if key is None else checked_key(key, setting=key_setting),
         )
 
-    def options(self, timeout: float) -> dict[str, Any]:
-        """Return what both kinds of httpx client are made with."""
-        headers = {} if self.key is None else {b"Authorization": authorization(self.key)}
-        return {"base_url": self.url, "headers": headers, "timeout": timeout}
+    def client(self, make: Callable[..., T], timeout: float, transport: object) -> T:
+        """Return an httpx client of either kind; its calls go over `transport`, if there is one.
 
-    def unavailable(self, call: Call[Any], error: httpx.RequestError) -> RemoteUnavailable:
+        Raises `ConfigurationError` where the environment's proxies cannot be used.
+        """
+        headers = {} if self.key is None else {b"Authorization": authorization(self.key)}
+        return made(
+            make,
+            self.url,
+            base_url=self.url,
+            headers=headers,
+            timeout=timeout,
+            transport=transport,
+        )
+
+    def unavailable(
+        self, call: Call[Any], error: httpx.RequestError | TimeoutError
+    ) -> RemoteUnavailable:
         """Return the error that says that nobody answered, and what to do."""
         reason = str(error) or type(error).__name__
         return RemoteUnavailable(
@@ -60,6 +74,16 @@ class Connection:
             "start it with `opscore serve`, or set OPSCORE_API_URL to where it runs.",
             url=self.url,
         )
+
+
+def checked_timeout(timeout: object) -> float:
+    """Return how long a call may take. Raises `ConfigurationError`."""
+    if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ConfigurationError(
+            f"timeout={timeout!r} cannot be: it must be a finite number of seconds above 0.",
+            setting="timeout",
+        )
+    return timeout
 
 
 def _pick(

@@ -8,7 +8,8 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from opscore_middleware.client.connection import TIMEOUT, Connection
+from opscore_middleware.client.connection import TIMEOUT, Connection, checked_timeout
+from opscore_middleware.client.deadline import extensions
 from opscore_middleware.client.following import Following, Looking
 from opscore_middleware.client.streams import Streams
 from opscore_middleware.core.fleet import Fleet
@@ -26,6 +27,7 @@ from opscore_middleware.core.models import (
     StateReport,
     Transition,
 )
+from opscore_middleware.core.own import Own
 from opscore_middleware.core.runs.views import (
     Replayed,
     SessionView,
@@ -56,8 +58,8 @@ class OpsCoreClient:
         api_url: where Ops-Core is, with or without `/v1`; else `OPSCORE_API_URL`, else
             `http://127.0.0.1:8000`.
         api_key: else `OPSCORE_API_KEY`; without either none is sent.
-        timeout: how long a call may take, in seconds.
-        transport: used instead of the network, for tests and proxies.
+        timeout: how long a call may take in all, in seconds.
+        transport: used instead of the network, for tests and proxies; by forked children, too.
 
     Every call raises `RemoteError` when Ops-Core refuses, with its status and code, and
     `RemoteUnavailable` when nobody answers.
@@ -72,9 +74,9 @@ class OpsCoreClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._connection = Connection.resolve(api_url, api_key)
-        self._timeout = timeout
-        self._streams = Streams()
-        self._http = httpx.Client(**self._connection.options(timeout), transport=transport)
+        self._timeout = checked_timeout(timeout)
+        self._streams = Own(Streams)
+        self._http = Own(lambda: self._connection.client(httpx.Client, timeout, transport))
 
     def __repr__(self) -> str:
         return f"OpsCoreClient({self._connection.url!r})"
@@ -92,8 +94,8 @@ class OpsCoreClient:
 
     def close(self) -> None:
         """Close the connections; whoever watches in another thread comes to an end."""
-        self._streams.end()
-        self._http.close()
+        self._streams().end()
+        self._http().close()
 
     def health(self) -> dict[str, Any]:
         """Ask whether the server is there; returns its version, store and uptime."""
@@ -168,27 +170,30 @@ class OpsCoreClient:
         where it was. Raises `EventsGone` when that place is not kept any more.
         """
         following = Following(query or WatchQuery())
-        while not self._streams.are_ended:
+        while not self._streams().are_ended:
             call = following.call()
+            http = self._http()
             try:
                 with (
-                    self._http.stream(
+                    http.stream(
                         call.method,
                         call.path,
                         headers=dict(call.headers),
                         timeout=following.timeout(self._timeout),
                     ) as answer,
-                    self._streams.reading(answer),
+                    self._streams().reading(answer),
                 ):
                     if following.is_stream(answer):
                         for piece in answer.iter_bytes():
                             yield from following.feed(piece)
+                            if self._http() is not http:
+                                break  # forked meanwhile: this stream is the parent's
                     else:
                         following.refuse(answer.status_code, answer.read())
             except httpx.RequestError as error:
-                if not (following.has_begun or self._streams.are_ended):
+                if not (following.has_begun or self._streams().are_ended):
                     raise self._connection.unavailable(call, error) from error
-            self._streams.wait(following.delay())
+            self._streams().wait(following.delay())
 
     def wait_for_state(self, agent_id: str, state: str, *, timeout: float) -> WatchedState:
         """Wait until an agent is in a state and return it.
@@ -315,12 +320,12 @@ class OpsCoreClient:
 
     def _send(self, call: Call[T]) -> T:
         try:
-            answer = self._http.request(
+            answer = self._http().request(
                 call.method,
                 call.path,
                 content=call.body,
                 headers=dict(call.headers),
-                timeout=self._timeout + call.wait,
+                extensions=extensions(self._timeout + call.wait),
             )
         except httpx.RequestError as error:
             raise self._connection.unavailable(call, error) from error

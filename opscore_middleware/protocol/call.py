@@ -29,9 +29,21 @@ def ops_core_refusal(call: Call[Any], status: int, body: bytes) -> RemoteError |
     detail = answer.get("detail") if isinstance(answer, dict) else None
     code = answer.get("code") if isinstance(answer, dict) else None
     return RemoteError(
-        f"{call.method} {call.path} answered {status}: {detail or 'no reason given'}",
+        f"{call.method} {call.path} answered {status}: {_said(detail)}",
         remote_status=status,
         remote_code=code if isinstance(code, str) else None,
+    )
+
+
+def _said(detail: Any) -> str:
+    """Return a reason as a person reads it: where each fault is, and what is wrong there."""
+    faults = detail if isinstance(detail, list) else []
+    if not faults or not all(isinstance(fault, dict) for fault in faults):
+        return str(detail or "no reason given")
+    return "; ".join(
+        f"{'.'.join(map(str, where)) if isinstance(where, list) else where}: {fault.get('msg')}"
+        for fault in faults
+        for where in [fault.get("loc")]
     )
 
 

@@ -46,7 +46,14 @@ from opscore_middleware.core.runs.views import (
 )
 from opscore_middleware.core.sessions import Session, SessionChange, SessionQuery, SessionStart
 from opscore_middleware.core.watch import StateQuery, WatchedState, WatchQuery
-from opscore_middleware.protocol.call import JSON, PREFIX, Call, segment
+from opscore_middleware.errors import InvalidInput
+from opscore_middleware.protocol.arguments import (
+    as_segment,
+    checked_idempotency_key,
+    checked_query,
+    checked_version,
+)
+from opscore_middleware.protocol.call import JSON, PREFIX, Call
 
 __all__ = [
     "cancel_session",
@@ -94,29 +101,33 @@ def health() -> Call[dict[str, Any]]:
 
 def report_state(report: StateReport) -> Call[StateAccepted]:
     """Report one transition."""
-    path = f"{PREFIX}/agent/{segment(report.agent_id)}/state"
+    path = f"{PREFIX}/agent/{as_segment(report.agent_id, 'agent_id')}/state"
     return _post(path, _dump(report), StateAccepted)
 
 
 def report_states(agent_id: str, reports: Sequence[StateReport]) -> Call[BatchAccepted]:
     """Report up to 1,000 transitions of one agent, all or none."""
     body = _dump(Batch(reports=list(reports)))
-    return _post(f"{PREFIX}/agent/{segment(agent_id)}/states", body, BatchAccepted)
+    return _post(f"{PREFIX}/agent/{as_segment(agent_id, 'agent_id')}/states", body, BatchAccepted)
 
 
 def heartbeat(agent_id: str, beat: Heartbeat) -> Call[HeartbeatAnswer]:
     """Say that an instance lives."""
-    return _post(f"{PREFIX}/agent/{segment(agent_id)}/heartbeat", _dump(beat), HeartbeatAnswer)
+    return _post(
+        f"{PREFIX}/agent/{as_segment(agent_id, 'agent_id')}/heartbeat", _dump(beat), HeartbeatAnswer
+    )
 
 
 def get_agent_state(agent_id: str) -> Call[AgentStateView]:
     """Read an agent's current state."""
-    return _get(f"{PREFIX}/agent/{segment(agent_id)}/state", AgentStateView)
+    return _get(f"{PREFIX}/agent/{as_segment(agent_id, 'agent_id')}/state", AgentStateView)
 
 
 def next_agent_state(agent_id: str, query: StateQuery) -> Call[WatchedState]:
     """Read an agent's state once it has an event after the given one, or has waited enough."""
-    call = _get(f"{PREFIX}/agent/{segment(agent_id)}/state{_query(query)}", WatchedState)
+    call = _get(
+        f"{PREFIX}/agent/{as_segment(agent_id, 'agent_id')}/state{_query(query)}", WatchedState
+    )
     return replace(call, wait=query.wait or 0.0)
 
 
@@ -133,12 +144,12 @@ def register_agent(registration: Registration) -> Call[Agent]:
 
 def deregister_agent(agent_id: str) -> Call[None]:
     """Take an agent out on purpose; again is fine."""
-    return Call("DELETE", f"{PREFIX}/agents/{segment(agent_id)}", _nothing)
+    return Call("DELETE", f"{PREFIX}/agents/{as_segment(agent_id, 'agent_id')}", _nothing)
 
 
 def get_agent(agent_id: str) -> Call[Agent]:
     """Read one agent with its instances."""
-    return _get(f"{PREFIX}/agents/{segment(agent_id)}", Agent)
+    return _get(f"{PREFIX}/agents/{as_segment(agent_id, 'agent_id')}", Agent)
 
 
 def list_agents(query: AgentQuery | None = None) -> Call[Page[Agent]]:
@@ -148,7 +159,7 @@ def list_agents(query: AgentQuery | None = None) -> Call[Page[Agent]]:
 
 def history(agent_id: str, query: HistoryQuery | None = None) -> Call[Page[Transition]]:
     """List an agent's transitions, a page at a time."""
-    path = f"{PREFIX}/agents/{segment(agent_id)}/history{_query(query)}"
+    path = f"{PREFIX}/agents/{as_segment(agent_id, 'agent_id')}/history{_query(query)}"
     return _get(path, Page[Transition])
 
 
@@ -164,7 +175,7 @@ def start_session(start: SessionStart) -> Call[Session]:
 
 def get_session(session_id: str) -> Call[SessionView]:
     """Read one session."""
-    return _get(f"{PREFIX}/sessions/{segment(session_id)}", SessionView)
+    return _get(f"{PREFIX}/sessions/{as_segment(session_id, 'session_id')}", SessionView)
 
 
 def list_sessions(query: SessionQuery | None = None) -> Call[Page[Session]]:
@@ -174,39 +185,45 @@ def list_sessions(query: SessionQuery | None = None) -> Call[Page[Session]]:
 
 def update_session(session_id: str, change: SessionChange) -> Call[Session]:
     """Change a session: what is set in `change`, None too, becomes so; the rest stays."""
-    body = change.model_dump_json(by_alias=True, exclude_unset=True).encode()
-    return _send("PATCH", f"{PREFIX}/sessions/{segment(session_id)}", body, Session)
+    body = _written(change, exclude_unset=True)
+    return _send(
+        "PATCH", f"{PREFIX}/sessions/{as_segment(session_id, 'session_id')}", body, Session
+    )
 
 
 def cancel_session(session_id: str) -> Call[Session]:
     """End a session and its tasks; agents that work on them are told."""
-    return _order(f"{PREFIX}/sessions/{segment(session_id)}/cancel", Session)
+    return _order(f"{PREFIX}/sessions/{as_segment(session_id, 'session_id')}/cancel", Session)
 
 
 def pause_session(session_id: str) -> Call[Session]:
     """Give out no more tasks of a session; those that are out go on."""
-    return _order(f"{PREFIX}/sessions/{segment(session_id)}/pause", Session)
+    return _order(f"{PREFIX}/sessions/{as_segment(session_id, 'session_id')}/pause", Session)
 
 
 def resume_session(session_id: str) -> Call[Session]:
     """Go on with a session that was paused."""
-    return _order(f"{PREFIX}/sessions/{segment(session_id)}/resume", Session)
+    return _order(f"{PREFIX}/sessions/{as_segment(session_id, 'session_id')}/resume", Session)
 
 
 def retry_session(session_id: str) -> Call[Session]:
     """Try the tasks of a session again that failed, and what comes after them."""
-    return _order(f"{PREFIX}/sessions/{segment(session_id)}/retry", Session)
+    return _order(f"{PREFIX}/sessions/{as_segment(session_id, 'session_id')}/retry", Session)
 
 
 def put_workflow(definition: Mapping[str, Any]) -> Call[WorkflowView]:
     """Keep a definition, as a new version where its id has another one."""
-    return _post(f"{PREFIX}/workflows", json.dumps(definition).encode(), WorkflowView)
+    try:
+        body = json.dumps(definition).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _no_json("The definition", error) from None
+    return _post(f"{PREFIX}/workflows", body, WorkflowView)
 
 
 def get_workflow(workflow_id: str, *, version: int | None = None) -> Call[WorkflowView]:
     """Read a version of a definition, the latest unless told."""
-    query = "" if version is None else f"?version={version}"
-    return _get(f"{PREFIX}/workflows/{segment(workflow_id)}{query}", WorkflowView)
+    query = "" if version is None else f"?version={checked_version(version)}"
+    return _get(f"{PREFIX}/workflows/{as_segment(workflow_id, 'workflow_id')}{query}", WorkflowView)
 
 
 def list_workflows(query: WorkflowQuery | None = None) -> Call[Page[WorkflowView]]:
@@ -218,11 +235,12 @@ def start_workflow(
     agent_id: str, start: WorkflowStart, *, idempotency_key: str | None = None
 ) -> Call[WorkflowStarted]:
     """Start a workflow; under one key it starts once, however often it is asked for."""
-    path = f"{PREFIX}/agent/{segment(agent_id)}/workflow"
+    path = f"{PREFIX}/agent/{as_segment(agent_id, 'agent_id')}/workflow"
     call = _post(path, _dump(start), WorkflowStarted)
     if idempotency_key is None:
         return call
-    return replace(call, headers={**call.headers, "Idempotency-Key": idempotency_key})
+    key = checked_idempotency_key(idempotency_key)
+    return replace(call, headers={**call.headers, "Idempotency-Key": key})
 
 
 def list_tasks(query: TaskQuery | None = None) -> Call[Page[TaskView]]:
@@ -232,32 +250,36 @@ def list_tasks(query: TaskQuery | None = None) -> Call[Page[TaskView]]:
 
 def get_task(task_id: str) -> Call[TaskView]:
     """Read one task."""
-    return _get(f"{PREFIX}/tasks/{segment(task_id)}", TaskView)
+    return _get(f"{PREFIX}/tasks/{as_segment(task_id, 'task_id')}", TaskView)
 
 
 def why_task(task_id: str) -> Call[Why]:
     """Ask why a task is not running, or is what it is."""
-    return _get(f"{PREFIX}/tasks/{segment(task_id)}/why", Why)
+    return _get(f"{PREFIX}/tasks/{as_segment(task_id, 'task_id')}/why", Why)
 
 
 def cancel_task(task_id: str) -> Call[TaskView]:
     """End a task; an agent that works on it is told."""
-    return _order(f"{PREFIX}/tasks/{segment(task_id)}/cancel", TaskView)
+    return _order(f"{PREFIX}/tasks/{as_segment(task_id, 'task_id')}/cancel", TaskView)
 
 
 def retry_task(task_id: str) -> Call[TaskView]:
     """Try a task again that failed, and what comes after it."""
-    return _order(f"{PREFIX}/tasks/{segment(task_id)}/retry", TaskView)
+    return _order(f"{PREFIX}/tasks/{as_segment(task_id, 'task_id')}/retry", TaskView)
 
 
 def end_task(attempt_id: str, result: TaskResult) -> Call[TaskView]:
     """Say how an attempt ended."""
-    return _post(f"{PREFIX}/tasks/{segment(attempt_id)}/result", _dump(result), TaskView)
+    return _post(
+        f"{PREFIX}/tasks/{as_segment(attempt_id, 'attempt_id')}/result", _dump(result), TaskView
+    )
 
 
 def progress_task(attempt_id: str, progress: TaskProgress) -> Call[TaskView]:
     """Say how far an attempt is."""
-    return _post(f"{PREFIX}/tasks/{segment(attempt_id)}/progress", _dump(progress), TaskView)
+    return _post(
+        f"{PREFIX}/tasks/{as_segment(attempt_id, 'attempt_id')}/progress", _dump(progress), TaskView
+    )
 
 
 def replay_dead_tasks() -> Call[Replayed]:
@@ -296,11 +318,30 @@ def _send(method: str, path: str, body: bytes, model: type[T]) -> Call[T]:
 
 
 def _dump(model: BaseModel) -> bytes:
-    return model.model_dump_json(by_alias=True, exclude_defaults=True).encode()
+    return _written(model, exclude_defaults=True)
+
+
+def _written(
+    model: BaseModel, *, exclude_defaults: bool = False, exclude_unset: bool = False
+) -> bytes:
+    try:
+        return model.model_dump_json(
+            by_alias=True, exclude_defaults=exclude_defaults, exclude_unset=exclude_unset
+        ).encode()
+    except (ValueError, RecursionError) as error:
+        raise _no_json(f"The {type(model).__name__}", error) from None
+
+
+def _no_json(what: str, error: Exception) -> InvalidInput:
+    return InvalidInput(
+        f"{what} cannot be written as JSON: {error}. Make it of objects, lists, texts, numbers, "
+        "True, False and None."
+    )
 
 
 def _query(query: BaseModel | None) -> str:
     if query is None:
         return ""
     given = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    return f"?{urlencode(given, errors='surrogatepass')}" if given else ""
+    encoded = checked_query(urlencode(given, errors="surrogatepass"), given)
+    return f"?{encoded}" if encoded else ""

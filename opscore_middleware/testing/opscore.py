@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-import httpx
-
 from opscore_middleware.client.synchronous import OpsCoreClient
 from opscore_middleware.core.models import Agent, AgentQuery, HistoryQuery, Order, Transition
 from opscore_middleware.errors import MissingExtra, OpsCoreError, RemoteError
@@ -35,8 +33,7 @@ class RunningOpsCore:
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url
         self.api_key = api_key
-        # Straight there: a proxy that the environment names does not reach this process.
-        self.client = OpsCoreClient(url, api_key, transport=httpx.HTTPTransport())
+        self.client = OpsCoreClient(url, api_key)
 
     def __repr__(self) -> str:
         return f"RunningOpsCore({self.url!r})"

@@ -19,7 +19,13 @@ from opscore_middleware.core.models import (
     Registration,
     StateReport,
 )
-from opscore_middleware.errors import ConfigurationError, RemoteError, RemoteUnavailable
+from opscore_middleware.core.runs.views import WorkflowStart
+from opscore_middleware.errors import (
+    ConfigurationError,
+    InvalidInput,
+    RemoteError,
+    RemoteUnavailable,
+)
 from tests.support.processes import OpsCoreProcess
 
 NOBODY = "http://127.0.0.1:1"  # a port that nothing listens on
@@ -217,3 +223,65 @@ def test_the_two_clients_have_the_same_surface() -> None:
     expected = results(OpsCoreClient)
     expected["aclose"] = expected.pop("close")
     assert results(AsyncOpsCoreClient) == expected
+
+
+@pytest.mark.parametrize("bad", [None, 7, b"a", "", "x" * 70_000], ids=lambda bad: str(bad)[:9])
+def test_an_id_that_is_none_is_named_with_the_rule_before_anything_is_sent(bad: Any) -> None:
+    with OpsCoreClient(NOBODY) as client, pytest.raises(InvalidInput) as caught:
+        client.get_agent(bad)
+    assert caught.value.message.startswith("agent_id=")
+    assert "1 to 200 characters" in caught.value.message
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize("bad", ["ä", "", "two words", "two\nlines", "x" * 256, 7])
+def test_a_key_that_cannot_be_sent_is_named_with_the_rule(bad: Any) -> None:
+    start = WorkflowStart(workflow_definition_id="digest")
+    with OpsCoreClient(NOBODY) as client, pytest.raises(InvalidInput) as caught:
+        client.start_workflow("a", start, idempotency_key=bad)
+    assert caught.value.message.startswith("idempotency_key=")
+    assert "printable ASCII" in caught.value.message
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.anyio
+async def test_a_bad_argument_is_told_to_async_callers_too() -> None:
+    async with AsyncOpsCoreClient(NOBODY) as client:
+        with pytest.raises(InvalidInput, match="task_id="):
+            await client.get_task("x" * 70_000)
+        with pytest.raises(InvalidInput, match="name='xxx"):
+            await client.list_agents(AgentQuery(name="x" * 70_000))
+
+
+@pytest.mark.parametrize("bad", [0, "1&limit=2", 1.5])
+def test_a_version_that_is_none_is_named(bad: Any) -> None:
+    with OpsCoreClient(NOBODY) as client, pytest.raises(InvalidInput, match="version="):
+        client.get_workflow("digest", version=bad)
+
+
+@pytest.mark.parametrize("bad", [object(), "\ud800"])
+def test_what_is_not_json_is_told(bad: Any) -> None:
+    start = WorkflowStart(workflow_definition_id="digest", initial_payload={"a": bad})
+    with OpsCoreClient(NOBODY) as client:
+        with pytest.raises(InvalidInput, match="WorkflowStart cannot be written as JSON"):
+            client.start_workflow("a", start)
+        with pytest.raises(InvalidInput, match="definition cannot be written as JSON"):
+            client.put_workflow({"a": b"bytes"})
+
+
+def test_faults_of_what_was_sent_are_told_with_their_places(opscore: OpsCoreProcess) -> None:
+    with (
+        OpsCoreClient(opscore.url, opscore.api_key) as client,
+        pytest.raises(RemoteError) as caught,
+    ):
+        client.list_agents(AgentQuery.model_construct(limit=0))
+    assert caught.value.message.endswith(
+        "answered 422: query.limit: Input should be greater than or equal to 1"
+    )
+
+
+@pytest.mark.parametrize("bad", [None, 0, -1, float("nan"), float("inf"), "10"])
+@pytest.mark.parametrize("client", [OpsCoreClient, AsyncOpsCoreClient])
+def test_a_timeout_that_cannot_be_is_named(client: Any, bad: Any) -> None:
+    with pytest.raises(ConfigurationError, match="timeout="):
+        client(NOBODY, timeout=bad)
