@@ -18,6 +18,7 @@ from opscore_middleware.agent.delivery import (
     load_of,
     retry_after,
 )
+from opscore_middleware.agent.herald import WITHOUT, Herald
 from opscore_middleware.agent.link import Busy, Link, Unreachable
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
@@ -38,8 +39,6 @@ __all__ = ["Courier"]
 
 logger = logging.getLogger("opscore_middleware")
 
-WITHOUT: Final = 600.0
-"""Seconds for which a server is not asked again for a route that it does not have."""
 _MOST: Final = 1000  # reports in a batch, by the contract
 
 
@@ -85,7 +84,7 @@ class Courier:
         self._cancel = cancel
         self._results = results or Results()
         self._progress = ProgressBoard(lambda: None) if progress is None else progress
-        self._progress_from = 0.0  # when Ops-Core may have a route for it
+        self._herald = Herald(self._progress, link, monotonic)
         self._monotonic = monotonic
         self._budget = budget or Budget()
         self._hand: deque[Entry] = deque()
@@ -131,9 +130,10 @@ class Courier:
         if self._hand and self._owed is not None:
             self._count(self._owed, self._hand[0])
         now = self._monotonic()
-        if now < self._not_before and not urgent:
-            return self._not_before - now
         hand = self._hand
+        due = self._not_before if hand else max(self._not_before, self._herald.not_before)
+        if now < due and not urgent:
+            return due - now
         load = load_of(len(hand), coalesced=bool(hand) and hand[-1].coalesced > 0)
         spent = time.thread_time()
         pause = self._attempt() if hand else self._tell_progress()
@@ -142,26 +142,15 @@ class Courier:
         )
         wait = pause if urgent else max(pause, pace)
         self._not_before = self._monotonic() + wait
-        return wait if self._hand or len(self._outbox) or len(self._progress) else None
+        if self._hand or len(self._outbox):
+            return wait
+        return max(wait, self._herald.not_before - now) if len(self._progress) else None
 
     def _tell_progress(self) -> float:
-        """Tell how far one task is, once its reports are told; return the seconds to wait after.
-
-        It is news for a moment: what Ops-Core refuses goes.
-        """
-        progress = self._progress.take()
-        if progress is None or self._monotonic() < self._progress_from:
-            return 0.0
         try:
-            answer = self._link.send(reporting.progress_task(*progress))
+            self._herald.tell()
         except Unreachable as failure:
-            self._progress.put_back(progress)
             return self._later(failure.url, str(failure), None)
-        if answer.status == 429 or answer.status >= 500:
-            self._progress.put_back(progress)
-            return self._later(self._link.api_url, f"status {answer.status}", answer)
-        if answer.status in {404, 405} and answer.code is None:
-            self._progress_from = self._monotonic() + WITHOUT
         return 0.0
 
     def _read(self, entry: Entry) -> Entry:
