@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-FRAMEWORKS = acp agno chainlit gradio langgraph web
+FRAMEWORKS = acp agno chainlit fastmcp gradio langgraph web
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench queues conformance frameworks $(FRAMEWORKS:%=frameworks-%) soak format clean
@@ -51,6 +51,7 @@ conformance: $(VENV)/.installed ## Starlette's own tests, with us and without (n
 WITH_acp = 'acp-sdk>=1,<2' 'uvicorn<0.36'
 WITH_agno = 'agno>=3,<4' fastapi python-multipart sqlalchemy
 WITH_chainlit = 'chainlit>=2,<3'
+WITH_fastmcp = 'fastmcp[tasks]>=4,<5'
 WITH_gradio = 'gradio>=6,<7'
 WITH_langgraph = 'langgraph-api==0.16.*' 'langgraph-runtime-inmem==0.36.*'
 WITH_web = django falcon fastapi litestar quart sanic

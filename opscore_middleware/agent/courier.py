@@ -6,40 +6,39 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from opscore_middleware.agent.delivery import (
     LONGEST,
     Answer,
     Budget,
-    Load,
     Verdict,
     backoff,
     judge,
+    load_of,
     retry_after,
 )
+from opscore_middleware.agent.herald import WITHOUT, Herald
 from opscore_middleware.agent.link import Busy, Link, Unreachable
 from opscore_middleware.agent.notices import Notices
 from opscore_middleware.agent.outbox import Entry, Outbox
 from opscore_middleware.agent.progress import ProgressBoard
 from opscore_middleware.agent.registrar import Registrar, locked_out
-from opscore_middleware.agent.reports import as_reports, barer_than
+from opscore_middleware.agent.reports import as_heartbeat, as_reports, barer_than
 from opscore_middleware.agent.results import Results
+from opscore_middleware.agent.suspicion import Suspicion, may_be_at_fault
 from opscore_middleware.agent.tracker import Tracker
 from opscore_middleware.agent.view import View
 from opscore_middleware.core.jitter import between
 from opscore_middleware.core.states import AgentState
 from opscore_middleware.errors import RemoteError
 from opscore_middleware.protocol import reporting
+from opscore_middleware.protocol.call import Call
 
 __all__ = ["Courier"]
 
 logger = logging.getLogger("opscore_middleware")
 
-WITHOUT: Final = 600.0
-"""Seconds for which a server is not asked again for a route that it does not have."""
-BUSY: Final = 64
-"""With more transitions at once there is no hurry: telling them more often would say no more."""
 _MOST: Final = 1000  # reports in a batch, by the contract
 
 
@@ -85,7 +84,7 @@ class Courier:
         self._cancel = cancel
         self._results = results or Results()
         self._progress = ProgressBoard(lambda: None) if progress is None else progress
-        self._progress_from = 0.0  # when Ops-Core may have a route for it
+        self._herald = Herald(self._progress, link, monotonic)
         self._monotonic = monotonic
         self._budget = budget or Budget()
         self._hand: deque[Entry] = deque()
@@ -94,6 +93,7 @@ class Courier:
         self._beaten = False  # a heartbeat was answered, so that Ops-Core has a route for them
         self._failures = 0
         self._most = _MOST
+        self._suspicion = Suspicion()
         self._singles_until = 0.0
         self._gone = False
         self._owed: Entry | None = None  # refused for good, and not counted yet
@@ -104,6 +104,7 @@ class Courier:
         self._link.forget()
         self._registrar.after_fork()
         self._hand.clear()
+        self._suspicion.clear()
         self._owed = None
 
     def close(self) -> None:
@@ -129,36 +130,27 @@ class Courier:
         if self._hand and self._owed is not None:
             self._count(self._owed, self._hand[0])
         now = self._monotonic()
-        if now < self._not_before and not urgent:
-            return self._not_before - now
         hand = self._hand
-        spent, load = time.thread_time(), _load(hand)
+        due = self._not_before if hand else max(self._not_before, self._herald.not_before)
+        if now < due and not urgent:
+            return due - now
+        load = load_of(len(hand), coalesced=bool(hand) and hand[-1].coalesced > 0)
+        spent = time.thread_time()
         pause = self._attempt() if hand else self._tell_progress()
         pace = self._budget.spend(
             time.thread_time() - spent, now=now, used=time.process_time(), load=load
         )
         wait = pause if urgent else max(pause, pace)
         self._not_before = self._monotonic() + wait
-        return wait if self._hand or len(self._outbox) or len(self._progress) else None
+        if self._hand or len(self._outbox):
+            return wait
+        return max(wait, self._herald.not_before - now) if len(self._progress) else None
 
     def _tell_progress(self) -> float:
-        """Tell how far one task is, once its reports are told; return the seconds to wait after.
-
-        It is news for a moment: what Ops-Core refuses goes.
-        """
-        progress = self._progress.take()
-        if progress is None or self._monotonic() < self._progress_from:
-            return 0.0
         try:
-            answer = self._link.send(reporting.progress_task(*progress))
+            self._herald.tell()
         except Unreachable as failure:
-            self._progress.put_back(progress)
             return self._later(failure.url, str(failure), None)
-        if answer.status == 429 or answer.status >= 500:
-            self._progress.put_back(progress)
-            return self._later(self._link.api_url, f"status {answer.status}", answer)
-        if answer.status in {404, 405} and answer.code is None:
-            self._progress_from = self._monotonic() + WITHOUT
         return 0.0
 
     def _read(self, entry: Entry) -> Entry:
@@ -181,12 +173,7 @@ class Courier:
     def _report(self, agent_id: str) -> float:
         single = self._monotonic() < self._singles_until or self._most == 1
         sending = [self._hand[i] for i in range(1 if single else min(self._most, len(self._hand)))]
-        reports = as_reports(agent_id, sending)
-        answer = self._link.send(
-            reporting.report_state(reports[0])
-            if single
-            else reporting.report_states(agent_id, reports)
-        )
+        answer = self._tell(agent_id, sending, single=single)
         verdict = judge(answer, batch=not single)
         if answer.status in _OBJECTIONS and answer.is_page and self._is_heard(agent_id):
             verdict = Verdict.REFUSED  # on the way, for what they say
@@ -206,11 +193,44 @@ class Courier:
                 return self._farewell(agent_id)
             case Verdict.LATER:
                 what = "a page with status" if answer.is_page else "status"
-                return self._later(self._link.api_url, f"{what} {answer.status}", answer)
+                pause = self._later(self._link.api_url, f"{what} {answer.status}", answer)
+                if may_be_at_fault(answer) and self._suspicion.failed():
+                    return self._look_into(agent_id, sending, answer, pause, single=single)
+                return pause
+
+    def _tell(self, agent_id: str, entries: Sequence[Entry], *, single: bool) -> Answer:
+        reports = as_reports(agent_id, entries)
+        return self._link.send(
+            reporting.report_state(reports[0])
+            if single
+            else reporting.report_states(agent_id, reports)
+        )
+
+    def _look_into(
+        self, agent_id: str, sent: Sequence[Entry], answer: Answer, pause: float, *, single: bool
+    ) -> float:
+        """Find the one report that a server fails at, if it is that; nothing is lost meanwhile."""
+        if not single:
+            self._most = max(1, len(sent) // 2)
+        elif self._suspicion.is_proven(another_passes=self._does_another_pass(agent_id)):
+            self._suspicion.clear()
+            return self._refused(sent, answer)
+        return pause
+
+    def _does_another_pass(self, agent_id: str) -> bool:
+        """Tell one of those behind the first, which is then told again in its turn."""
+        if len(self._hand) == 1:
+            self._hand.extend(map(self._read, self._outbox.take()))
+        behind = len(self._hand) - 1
+        if not behind:
+            return False
+        another = self._hand[1 + self._suspicion.doubts % behind]
+        answer = self._tell(agent_id, [another], single=True)
+        return judge(answer, batch=False) is Verdict.DELIVERED
 
     def _is_heard(self, agent_id: str) -> bool:
         """Ask whether Ops-Core can be reached by what says next to nothing."""
-        call = reporting.heartbeat(agent_id, self._heartbeat(self._tracker().view()))
+        call = self._heartbeat(agent_id, self._tracker().view())
         answer = self._link.send(call)
         try:
             call.result(answer.status, answer.body)
@@ -221,9 +241,14 @@ class Courier:
     def _delivered(self, sent: Sequence[Entry]) -> float:
         for _ in sent:
             self._hand.popleft()
-        self._most = _MOST
+        narrowed, self._most = self._most < _MOST, _MOST
         self._registrar.known()
-        self._recovered()
+        if narrowed and self._hand:
+            self._failures = 0  # what follows may fail again: nobody is told of a recovery yet
+            self._suspicion.passed()
+        else:
+            self._recovered()
+            self._suspicion.clear()
         return 0.0
 
     def _refused(self, sent: Sequence[Entry], answer: Answer) -> float:
@@ -294,7 +319,7 @@ class Courier:
         return max(0.0, self._beat_at - now)
 
     def _send_beat(self, agent_id: str, tracker: Tracker, view: View) -> None:
-        call = reporting.heartbeat(agent_id, self._heartbeat(view))
+        call = self._heartbeat(agent_id, view)
         try:
             answer = self._link.send(call)
         except Unreachable as failure:
@@ -322,17 +347,8 @@ class Courier:
         if said.last_sequence < view.sequence:
             tracker.restate()
 
-    def _heartbeat(self, view: View) -> dict[str, Any]:
-        beat: dict[str, Any] = {
-            "instanceId": view.instance.instance_id,
-            "startedAt": reporting.moment(view.instance.started_at),
-            "state": view.state.value,
-            "sequence": view.sequence,
-            "intervalSeconds": self._interval,
-            "inFlight": view.in_flight,
-        }
-        lag = self._lag()
-        return beat if lag is None else {**beat, "loopLagSeconds": lag}
+    def _heartbeat(self, agent_id: str, view: View) -> Call[reporting.BeatAnswer]:
+        return reporting.heartbeat(agent_id, as_heartbeat(view, self._interval, self._lag()))
 
     # --- trouble, told once ----------------------------------------------------------------------
 
@@ -364,12 +380,6 @@ class Courier:
                 self._link.api_url,
                 folded,
             )
-
-
-def _load(entries: Sequence[Entry]) -> Load:
-    if entries and entries[-1].coalesced:
-        return Load.RUSH
-    return Load.BUSY if len(entries) > BUSY else Load.CALM
 
 
 _OBJECTIONS: Final = frozenset({200, 403, 406})  # firewalls' words for what they let not pass

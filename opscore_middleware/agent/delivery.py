@@ -18,6 +18,7 @@ __all__ = [
     "Verdict",
     "backoff",
     "judge",
+    "load_of",
     "parse_retry_after",
     "retry_after",
 ]
@@ -149,6 +150,17 @@ class Load(Enum):
     """More than anybody would follow: there is no hurry."""
     RUSH = auto()
     """More than could be kept: what is told is out of date at once."""
+
+
+BUSY: Final = 64
+"""With more transitions at once there is no hurry: telling them more often would say no more."""
+
+
+def load_of(count: int, *, coalesced: bool) -> Load:
+    """Return how much that many transitions are; `coalesced` where others are folded into them."""
+    if coalesced:
+        return Load.RUSH
+    return Load.BUSY if count > BUSY else Load.CALM
 
 
 class Budget:

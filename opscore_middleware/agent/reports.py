@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from opscore_middleware.agent.outbox import Entry
 from opscore_middleware.agent.results import DROPPED, RESULT
+from opscore_middleware.agent.view import View
 from opscore_middleware.protocol import reporting
 
-__all__ = ["as_reports", "barer_than"]
+__all__ = ["as_heartbeat", "as_reports", "barer_than"]
 
 _LAST: Final = ("opscore_task_id", "opscore_task_state", DROPPED)  # what a task's end needs
 
@@ -47,3 +48,16 @@ def as_reports(agent_id: str, entries: Sequence[Entry]) -> list[dict[str, Any]]:
         )
         reports.append(report)
     return reports
+
+
+def as_heartbeat(view: View, interval: float, lag: float | None) -> dict[str, Any]:
+    """Return a sign of life as it travels; both times are in seconds."""
+    beat: dict[str, Any] = {
+        "instanceId": view.instance.instance_id,
+        "startedAt": reporting.moment(view.instance.started_at),
+        "state": view.state.value,
+        "sequence": view.sequence,
+        "intervalSeconds": interval,
+        "inFlight": view.in_flight,
+    }
+    return beat if lag is None else {**beat, "loopLagSeconds": lag}

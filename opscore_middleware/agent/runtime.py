@@ -70,6 +70,7 @@ class AgentRuntime:
         self._signals = SignalWatch(self._asked_to_end) if settings.handle_signals else None
         self._ending = False
         self._start_failed = False
+        self._said_last = False
         self._named: Named | None = None
         self.ended_tasks = EndedTasks()
         self.integrations: frozenset[str] = frozenset()
@@ -121,7 +122,8 @@ class AgentRuntime:
     @property
     def has_spoken(self) -> bool:
         """Whether its last word was waited for already, so that the exit need not wait again."""
-        return self.over or (self._start_failed and self.tracker.state is AgentState.ERROR)
+        failed = self._start_failed and self.tracker.state is AgentState.ERROR
+        return self.over or self._said_last or failed
 
     @property
     def introduced(self) -> bool:
@@ -169,12 +171,18 @@ class AgentRuntime:
         if self._signals is not None:
             self._signals.uninstall()
 
+    def process_ends(self) -> None:
+        """The process ends, whatever lifespans there are."""
+        self._said_last = True
+        self.tracker.process_ends()
+
     def flush(self, timeout: float) -> None:
         """Tell everything now, waiting for it `timeout` seconds at most."""
         self.reporter.flush(timeout)
 
     def after_fork(self) -> None:
         """Start over in a forked child, as an instance of its own."""
+        self._said_last = False
         self.reporter.after_fork()
         if self._courier is not None:
             self._courier.after_fork()
@@ -242,15 +250,20 @@ def only_runtime() -> AgentRuntime | None:
 def _after_fork() -> None:
     for runtime in list(_running):
         runtime.after_fork()
-    # multiprocessing ends the children that it forks without `atexit`, but not without finalizers
-    # of its own. It forgets those that it has before it calls what is to follow a fork.
+    # multiprocessing forgets the finalizers that it has before it calls what is to follow a fork.
     processes = sys.modules.get("multiprocessing.util")
     if processes is not None:
         processes.register_after_fork(_at_exit, _at_exit_of_child)
 
 
 def _at_exit_of_child(at_exit: Callable[[], None]) -> None:
+    """Have multiprocessing call it, which ends the children that it forks without `atexit`."""
     sys.modules["multiprocessing.util"].Finalize(None, at_exit, exitpriority=-100)
+
+
+def _is_child_of_multiprocessing() -> bool:
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
 
 
 def _at_exit() -> None:
@@ -259,7 +272,7 @@ def _at_exit() -> None:
     # Who has said its last word has had its patience at the end of its lifespan.
     speaking = [r for r in _running if r.reporter.alive and not r.has_spoken]
     for runtime in speaking:
-        runtime.tracker.process_ends()
+        runtime.process_ends()
     for runtime in speaking:
         runtime.flush(max(0.0, until - time.monotonic()))
 
@@ -267,3 +280,5 @@ def _at_exit() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
+if _is_child_of_multiprocessing():
+    _at_exit_of_child(_at_exit)  # forked before this was loaded, as granian's workers are

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from opscore_middleware.agent.ended import TaskEnd
 from opscore_middleware.agent.origin import CURRENT, Origin, leave
 from opscore_middleware.agent.outbox import Instance
-from opscore_middleware.agent.outcome import describe_exception, is_failure
+from opscore_middleware.agent.outcome import describe_exception, describe_status, is_failure
 from opscore_middleware.agent.runtime import AgentRuntime
 
 __all__ = ["WatchedWebSocket"]
@@ -20,7 +20,8 @@ class WatchedWebSocket(Origin):
 
     A message is work from the moment when the app gets it until it asks for the next; with
     `by_connection` the whole connection is, from the moment when the app has accepted it. What
-    fails within it is told at its end.
+    fails within it is told at its end. One that the app denies by an HTTP response fails as a
+    request would, by its status.
     """
 
     unit: Instance | None = None
@@ -50,9 +51,7 @@ class WatchedWebSocket(Origin):
             return message
 
         async def watched_send(message: Message) -> None:
-            accepts = message["type"] == "websocket.accept"
-            if accepts and self._by_connection and self.unit is None:
-                self.unit = self._tracker.begin()
+            self._answers(message, scope)
             try:
                 await send(message)
             except OSError:
@@ -63,7 +62,7 @@ class WatchedWebSocket(Origin):
             await app(scope, watched_receive, watched_send)
         except BaseException as exception:
             if is_failure(exception) and not self.gone:
-                self._fail(exception, scope)
+                self._fail(describe_exception(exception, scope))
             self._end()
             raise
         finally:
@@ -97,9 +96,19 @@ class WatchedWebSocket(Origin):
             else:
                 self._tracker.fail(unit, failure)
 
-    def _fail(self, exception: BaseException, scope: Scope) -> None:
-        details = self.runtime.hooks.redacted(describe_exception(exception, scope))
+    def _answers(self, message: Message, scope: Scope) -> None:
+        """Look at how the app answers somebody who wants to connect."""
+        if message["type"] == "websocket.accept":
+            if self._by_connection and self.unit is None:
+                self.unit = self._tracker.begin()
+        elif message["type"] == "websocket.http.response.start":
+            status = message.get("status")
+            if isinstance(status, int) and status >= 500:
+                self._fail(describe_status(status, scope))
+
+    def _fail(self, details: dict[str, Any]) -> None:
+        told = self.runtime.hooks.redacted(details)
         with self._tracker.lock:
-            self.failure = self.failure or details
+            self.failure = self.failure or told
             if self.unit is None:
                 self.unit = self._tracker.begin()  # it has failed between two messages

@@ -23,6 +23,7 @@ from opscore_middleware.stores.postgres_locks import CLAIMS
 from opscore_middleware.stores.postgres_runs import lock_runs
 from opscore_middleware.stores.postgres_tasks import IS_OPEN, insert_tasks, update_tasks
 from opscore_middleware.stores.postgres_workflows import Definitions
+from opscore_middleware.stores.rows import STOPPED_ROOM
 
 __all__ = ["Answer", "Asked", "RunWriter"]
 
@@ -197,14 +198,14 @@ async def _save_tasks(
 
 
 async def _save_stopped(connection: Connection, changed: Iterable[Change], now: int) -> None:
-    stopped = {
-        slot: attempt_id(task)
-        for past, task in changed
-        if past is not None and (slot := stopped_in(past, task)) is not None
-    }
+    stopped: dict[SlotId, list[str]] = {}
+    for past, task in changed:
+        if past is not None and (slot := stopped_in(past, task)) is not None:
+            stopped.setdefault(slot, []).append(attempt_id(task))
     if stopped:
         agent_ids, instance_ids = zip(*stopped, strict=True)
-        await connection.execute(_STOPPED, agent_ids, instance_ids, list(stopped.values()), now)
+        attempts = [" ".join(named) for named in stopped.values()]
+        await connection.execute(_STOPPED, agent_ids, instance_ids, attempts, now)
 
 
 def _is_other(before: Run, after: Run) -> bool:
@@ -229,10 +230,16 @@ _UPDATE: Final = """
         AS new (session_key, state, result, error, updated_at, ended_at)
     WHERE s.session_key = new.session_key"""
 _LEAVE: Final = "UPDATE opscore.tasks SET instance_id = NULL WHERE task_id = ANY($1::text[])"
-_STOPPED: Final = """
+# Behind an endpoint that several share, one instance may work on several. What is cut off for want
+# of room begins with half an id, which names nothing.
+_STOPPED: Final = f"""
     INSERT INTO opscore.slots (agent_id, instance_id, given_at, stopped, stopped_at)
     SELECT agent_id, instance_id, 0, stopped, $4
     FROM unnest($1::text[], $2::text[], $3::text[]) AS slot (agent_id, instance_id, stopped)
     ORDER BY agent_id COLLATE "C", instance_id COLLATE "C"
     ON CONFLICT (agent_id, instance_id) DO UPDATE SET
-        stopped = excluded.stopped, stopped_at = excluded.stopped_at"""
+        stopped = CASE
+            WHEN position(' ' || excluded.stopped || ' ' IN ' ' || slots.stopped || ' ') > 0
+                THEN slots.stopped
+            ELSE right(concat_ws(' ', slots.stopped, excluded.stopped), {STOPPED_ROOM}) END,
+        stopped_at = excluded.stopped_at"""  # noqa: S608 - made of constants

@@ -7,7 +7,7 @@ from typing import Final
 from opscore_middleware.core.runs.records import Stopped, Word
 from opscore_middleware.stores.postgres_connections import Connection
 from opscore_middleware.stores.postgres_tasks import IS_OPEN
-from opscore_middleware.stores.rows import NO_INSTANCE
+from opscore_middleware.stores.rows import NO_INSTANCE, stopped_attempts
 
 __all__ = ["has_named", "heard", "hearing", "stopped", "words"]
 
@@ -40,7 +40,7 @@ async def has_named(connection: Connection, *, agent_id: str) -> bool:
 
 async def stopped(connection: Connection, *, since: int) -> list[Stopped]:
     """Keep `core.runs.store.RunStore.stopped`'s promise."""
-    return [Stopped(*row) for row in await connection.fetch(_STOPPED, since)]
+    return stopped_attempts(await connection.fetch(_STOPPED, since))
 
 
 # Not waited for on its way to the disk: if it is lost with the server, somebody takes the turn

@@ -11,18 +11,21 @@ from pydantic_core import to_json
 from opscore_middleware.core.clock import SECOND, from_micros
 from opscore_middleware.core.models import Transition
 from opscore_middleware.core.records import AgentRecord, InstanceRecord
+from opscore_middleware.core.runs.records import Stopped
 from opscore_middleware.core.sessions import Session, SessionState
 from opscore_middleware.core.watch import EventRecord
 
 __all__ = [
     "NO_INSTANCE",
     "PRESENT",
+    "STOPPED_ROOM",
     "Row",
     "agent_record",
     "agent_records",
     "event_record",
     "instance_record",
     "session",
+    "stopped_attempts",
     "stored_json",
     "stored_span",
     "transition",
@@ -34,6 +37,10 @@ NO_INSTANCE: Final = ""
 
 PRESENT: Final = "(i.forgotten_at IS NULL OR i.last_seen_at > i.forgotten_at)"
 """Says of an instance `i` that it shows, in the SQL of every store."""
+
+
+STOPPED_ROOM: Final = 1000
+"""How many characters a slot has for the attempts that its instance is to stop, the latest last."""
 
 
 class Row(Protocol):
@@ -144,6 +151,15 @@ def session(row: Row) -> Session:
         updated_at=from_micros(row["updated_at"]),
         ended_at=None if ended_at is None else from_micros(ended_at),
     )
+
+
+def stopped_attempts(rows: Iterable[Row]) -> list[Stopped]:
+    """Read the attempts that slots hold, with a space between them."""
+    return [
+        Stopped(row["agent_id"], row["instance_id"], attempt)
+        for row in rows
+        for attempt in dict.fromkeys(row["stopped"].split())
+    ]
 
 
 def _loaded(text: str | None) -> Any:

@@ -18,6 +18,7 @@ from opscore_middleware.core.runs.changes import (
 from opscore_middleware.core.runs.records import Advance, Run
 from opscore_middleware.core.runs.tasks import Task, attempt_id
 from opscore_middleware.core.sessions import SessionState
+from opscore_middleware.stores.rows import STOPPED_ROOM
 from opscore_middleware.stores.sqlite_kept_runs import Kept
 from opscore_middleware.stores.sqlite_recent_runs import RecentRuns
 from opscore_middleware.stores.sqlite_sets import update
@@ -176,8 +177,15 @@ _TOUCH: Final = """
     WHERE session_key = ?"""
 _TURNED: Final = ("session_key", "result", "error", "updated_at", "ended_at", "state")
 _LEAVE: Final = "UPDATE tasks SET instance_id = NULL WHERE task_id = ?"
-_STOP: Final = """
+# Behind an endpoint that several share, one instance may work on several. What is cut off for want
+# of room begins with half an id, which names nothing.
+_STOP: Final = f"""
     INSERT INTO slots (agent_id, instance_id, stopped, stopped_at) VALUES (?, ?, ?, ?)
-    ON CONFLICT DO UPDATE SET stopped = excluded.stopped, stopped_at = excluded.stopped_at"""
+    ON CONFLICT DO UPDATE SET
+        stopped = CASE
+            WHEN stopped IS NULL THEN excluded.stopped
+            WHEN instr(' ' || stopped || ' ', ' ' || excluded.stopped || ' ') > 0 THEN stopped
+            ELSE substr(stopped || ' ' || excluded.stopped, -{STOPPED_ROOM}) END,
+        stopped_at = excluded.stopped_at"""  # noqa: S608 - made of constants
 _GO_ON: Final = """
     UPDATE slots SET stopped = NULL, stopped_at = NULL WHERE agent_id = ? AND instance_id = ?"""

@@ -6,7 +6,7 @@ import sqlite3
 from typing import Final
 
 from opscore_middleware.core.runs.records import Stopped, Word
-from opscore_middleware.stores.rows import NO_INSTANCE
+from opscore_middleware.stores.rows import NO_INSTANCE, stopped_attempts
 from opscore_middleware.stores.sqlite_events import last_event_id
 from opscore_middleware.stores.sqlite_tasks import IS_OPEN, OPEN_TASKS
 
@@ -47,7 +47,7 @@ def has_named(connection: sqlite3.Connection, *, agent_id: str) -> bool:
 
 def stopped(connection: sqlite3.Connection, *, since: int) -> list[Stopped]:
     """Keep `core.runs.store.RunStore.stopped`'s promise."""
-    return [Stopped(*row) for row in connection.execute(_STOPPED, (since,)).fetchall()]
+    return stopped_attempts(connection.execute(_STOPPED, (since,)).fetchall())
 
 
 _TAKE: Final = """

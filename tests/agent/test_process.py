@@ -294,6 +294,27 @@ def test_a_child_that_multiprocessing_has_forked_tells_its_end(sink: Sink) -> No
     assert [r["state"] for r in sink.reports if r["instanceId"] != parent][-1] == "finished"
 
 
+@pytest.mark.skipif(not hasattr(sys.modules["os"], "fork"), reason="this system does not fork")
+def test_a_child_that_was_forked_before_it_loaded_its_agent_tells_its_end(sink: Sink) -> None:
+    """As granian forks its workers."""
+    script = f"""
+    import multiprocessing, os
+
+    def in_the_child():
+        exec({AGENT!r}, globals())
+        work()
+        get_known()
+
+    child = multiprocessing.get_context("fork").Process(target=in_the_child)
+    child.start()
+    child.join(10)
+    assert child.exitcode == 0
+    os._exit(0)
+    """
+    run(textwrap.dedent(script), sink.url)
+    assert sink.states[-1] == "finished"
+
+
 def test_a_black_hole_delays_the_whole_exit_by_half_a_second_at_most() -> None:
     """Both flushes of the lifespan and the one at exit share one patience."""
     script = CLOCK + AGENT

@@ -8,8 +8,9 @@ from typing import Any
 import anyio
 import pytest
 from starlette.applications import Starlette
+from starlette.responses import Response
 from starlette.routing import WebSocketRoute
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from opscore_middleware import AgentState, OpsCoreMiddleware, track
@@ -160,6 +161,31 @@ def test_a_client_that_leaves_is_no_failure(backend: Any, ops_core: ScriptedOpsC
         with pytest.raises(ValueError), client.websocket_connect("/talk/ink") as socket:
             socket.send_text("hello")
         ops_core.wait_for(*LIFE, "active", "idle")
+
+
+@pytest.mark.parametrize("websockets", ["message", "connection"])
+@pytest.mark.parametrize(
+    ("status", "states"), [(503, ["active", "error"]), (403, []), (404, [])], ids=str
+)
+def test_a_connection_that_the_app_denies_fails_as_a_request_would(
+    status: int, states: list[str], websockets: str, backend: Any, ops_core: ScriptedOpsCore
+) -> None:
+    async def denies(socket: WebSocket) -> None:
+        await socket.send_denial_response(Response("not now", status))
+
+    app = serving(denies, ops_core, websockets=websockets)
+    with TestClient(app, backend=backend) as client:
+        with (
+            pytest.raises(WebSocketDenialResponse) as denied,
+            client.websocket_connect("/talk/ink"),
+        ):
+            pass
+        assert denied.value.status_code == status
+    reports = ops_core.wait_for(*LIFE, *states, *END)
+    errors = [r["details"]["error"] for r in reports if r["state"] == "error"]
+    assert [(error["type"], error["where"]) for error in errors] == [
+        ("HTTP 503", "/talk/{topic}") for _ in states[1:]
+    ]
 
 
 # --- without a framework -------------------------------------------------------------------------

@@ -208,7 +208,7 @@ async def test_a_stopped_attempt_that_turns_up_in_another_slot_is_told_there(
     assert Stopped("a", "j", "t.1") in await running.stopped(since=0)
 
 
-async def test_two_stopped_attempts_that_turn_up_in_one_slot_are_no_trouble(
+async def test_two_stopped_attempts_that_turn_up_in_one_slot_are_both_told_there(
     running: Everything,
 ) -> None:
     await two_at_work(running, together=False)
@@ -216,8 +216,19 @@ async def test_two_stopped_attempts_that_turn_up_in_one_slot_are_no_trouble(
     steps = [Advance(sets(name, **ended), task_id=name) for name in ("t", "u")]
     for after in await running.advance(steps, now=NOW):
         assert isinstance(after, Run)
-    (told,) = [one for one in await running.stopped(since=0) if one.instance_id == "k"]
-    assert told.attempt_id in {"t.1", "u.1"}
+    told = [one.attempt_id for one in await running.stopped(since=0) if one.instance_id == "k"]
+    assert sorted(told) == ["t.1", "u.1"]
+
+
+async def test_of_two_attempts_stopped_in_one_slot_after_each_other_both_are_told_once(
+    running: Everything,
+) -> None:
+    await two_at_work(running, together=False)
+    ended = {"state": TaskState.CANCELLED, "stopped": True, "ended_at": NOW}
+    for name, instance_id in (("t", "k"), ("u", "k"), ("t", "l"), ("t", "k")):
+        await advanced(running, sets(name, **ended, instance_id=instance_id), task_id=name)
+    told = [one.attempt_id for one in await running.stopped(since=0) if one.instance_id == "k"]
+    assert told == ["t.1", "u.1"]
 
 
 async def test_what_was_given_to_those_that_are_forgotten_is_forgotten_too(

@@ -17,8 +17,9 @@ class A2A:
     """Opens a unit for each call of `AgentExecutor.execute`.
 
     It fails with an exception, and where the executor publishes that its task has failed or was
-    rejected. A caller that did not want to wait has been answered with what was published first: a
-    task that was still to be done is no result.
+    rejected; not with what is answered as the caller's mistake, such as invalid parameters. A
+    caller that did not want to wait has been answered with what was published first: a task that
+    was still to be done is no result.
     """
 
     name = "a2a"
@@ -29,6 +30,7 @@ class A2A:
         require_version("a2a-sdk", 1)
         states: Any = sys.modules["a2a.types"].TaskState
         failure_in = _reader(states)
+        statuses: Any = sys.modules["a2a.utils.errors"].A2A_ERROR_MAPPING
         still_to_do = {states.Value(f"TASK_STATE_{name}") for name in ("SUBMITTED", "WORKING")}
 
         async def execute(method: Any, executor: Any, context: Any, event_queue: Any) -> Any:
@@ -42,7 +44,16 @@ class A2A:
                     if failure is not None:
                         unit.fail(failure)
 
-                answer = await method(executor, context, _Overheard(event_queue, look))
+                try:
+                    answer = await method(executor, context, _Overheard(event_queue, look))
+                except Exception as raised:
+                    # By its own class, as the framework does; any other it answers as its own.
+                    known = statuses.get(type(raised))
+                    if known is not None and known.http_code < 500:
+                        unit.refuse(
+                            known.http_code, Failure(type(raised).__qualname__, str(raised))
+                        )
+                    raise
                 if _is_not_waited_for(context) and still_to_do.intersection(first):
                     unit.come_to(None)
                 return answer

@@ -14,6 +14,7 @@ from opscore_middleware.agent.integrations.agno import Agno
 from opscore_middleware.agent.integrations.chainlit import Chainlit
 from opscore_middleware.agent.integrations.fasta2a import FastA2A
 from opscore_middleware.agent.integrations.fastmcp import FastMCP
+from opscore_middleware.agent.integrations.fastmcp_tasks import FastMCPTasks
 from opscore_middleware.agent.integrations.gradio import Gradio
 from opscore_middleware.agent.integrations.langgraph import LangGraph
 from opscore_middleware.agent.integrations.mcp import MCP
@@ -31,6 +32,7 @@ BUNDLED: Final[tuple[Integration, ...]] = (
     Chainlit(),
     FastA2A(),
     FastMCP(),
+    FastMCPTasks(),
     Gradio(),
     LangGraph(),
     MCP(),

@@ -9,6 +9,7 @@ from typing import Literal, Protocol, Self, TypeAlias, runtime_checkable
 from opscore_middleware.agent.ended import TaskEnd
 from opscore_middleware.agent.envelopes import Failure
 from opscore_middleware.agent.origin import Origin
+from opscore_middleware.agent.outcome import describe_unit_failure
 from opscore_middleware.agent.results import LIMIT, TaskResult
 from opscore_middleware.agent.unit import Unit, find_origin
 
@@ -31,11 +32,19 @@ class WorkUnit:
         self._broken_off = False
         self._decides = False
         self._body: bytes | None = None
+        self._refused: tuple[int, Failure] | None = None
 
     def fail(self, failure: Failure | str) -> None:
         """Say how the work has failed, where no exception does; what is said first counts."""
         if self._failure is None:
             self._failure = failure if isinstance(failure, Failure) else Failure("Failure", failure)
+
+    def refuse(self, status: int, failure: Failure) -> None:
+        """Say that it was refused for what the caller has sent, as an answer of that status would.
+
+        Its task has failed, the agent has not.
+        """
+        self._refused = status, failure
 
     def break_off(self) -> None:
         """Say that it ends without having come to its end: it was stopped, or goes on in another.
@@ -65,13 +74,17 @@ class WorkUnit:
     ) -> Literal[False]:
         unit, self._unit = self._unit, None
         if unit is not None:
-            passing = None if self._broken_off else exception
+            passing = None if self._broken_off or self._refused else exception
             well = passing is None and self._failure is None and not self._broken_off
-            end = self._end(unit.origin) if well and self._decides else None
+            end = self._end(unit.origin) if well and (self._decides or self._refused) else None
             unit.end(passing, self._failure, end, cut_off=self._broken_off)
         return False
 
     def _end(self, origin: Origin) -> TaskEnd:
+        if self._refused is not None:
+            status, failure = self._refused
+            error = origin.runtime.hooks.redacted(describe_unit_failure(failure, self._name))
+            return TaskEnd("failed", status, error=error)
         if self._body is None or not origin.runtime.reports_results:
             return TaskEnd("completed")
         result = TaskResult(self._body)

@@ -23,6 +23,12 @@ from a2a.types import (
     TaskState,
     TaskStatus,
 )
+from a2a.utils.errors import (
+    A2AError,
+    ContentTypeNotSupportedError,
+    InternalError,
+    InvalidParamsError,
+)
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -122,6 +128,27 @@ def test_an_execution_that_fails_is_one_failure_and_fails_the_task(
     error = {"type": kind, "message": message, "where": "Executor.execute"}
     assert error.items() <= details["error"].items()  # and the trace, where there is one
     assert details["opscore_task_state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(InvalidParamsError, 400), (ContentTypeNotSupportedError, 400), (InternalError, 500)],
+)
+@pytest.mark.parametrize("method", ["SendMessage", "SendStreamingMessage"])
+def test_a_refusal_is_no_failure_of_the_agent_and_fails_the_task(
+    error: type[A2AError], status: int, method: str, ops_core: ScriptedOpsCore
+) -> None:
+    async def refuses(_updater: TaskUpdater) -> None:
+        raise error("which ink?")
+
+    with TestClient(watched(a2a_agent(refuses), ops_core)) as client:
+        call(client, method)
+        end = ops_core.wait_for_end("t-1.1")
+    assert ("error" in ops_core.states) is (status >= 500)
+    assert end["opscore_task_state"] == "failed"
+    assert end.get("opscore_task_status", 500) == status
+    told = {"type": error.__name__, "message": "which ink?", "where": "Executor.execute"}
+    assert told.items() <= end["error"].items()
 
 
 def test_work_that_goes_on_after_the_answer_counts_and_ends_the_task(

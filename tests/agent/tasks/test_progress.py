@@ -10,7 +10,7 @@ import pytest
 
 from opscore_middleware import TaskContext, TaskRouter
 from opscore_middleware.agent.progress import LIMIT, ProgressBoard
-from tests.agent.desk import Desk
+from tests.agent.desk import Desk, ours
 from tests.agent.exchange import reported
 from tests.agent.support import Received, ScriptedOpsCore
 from tests.agent.tasks.sending import agent_with, forwarded, send
@@ -126,6 +126,35 @@ def test_what_is_refused_goes_and_a_server_without_the_route_is_left_alone(
     put(desk, 0.2)
     assert desk.deliver() is None
     assert len(told(ops_core)) == 1 + again
+
+
+def test_a_server_that_fails_at_progress_holds_up_no_report_and_is_no_outage(
+    ops_core: ScriptedOpsCore, log: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(ops_core, agent_id="a")
+    ops_core.script = lambda call: httpx.Response(500) if call.path == PATH else None
+    put(desk, 0.1)
+    for units in range(1, 21):
+        desk.work()
+        desk.courier.deliver(urgent=False)  # waits for nothing
+        assert len(ops_core.reports) == 2 + 2 * units
+        desk.pass_time(30)
+    assert ours(log) == []
+    assert 20 < len(told(ops_core)) < 400
+    ops_core.script = lambda call: None
+    desk.pass_time(30)
+    assert len(desk.progress) == 0
+
+
+def test_the_progress_of_one_task_holds_up_no_other_s(ops_core: ScriptedOpsCore) -> None:
+    desk = Desk(ops_core)
+    ops_core.script = lambda call: httpx.Response(500) if call.path == PATH else None
+    put(desk, 0.1)
+    desk.deliver()
+    desk.progress.put("t-2.1", 0.2, None)
+    desk.pass_time(30)
+    assert "/v1/opscore/tasks/t-2.1/progress" in ops_core.paths
+    assert len(desk.progress) == 1
 
 
 def test_what_could_not_be_told_does_not_replace_what_is_newer() -> None:
