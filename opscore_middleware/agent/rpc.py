@@ -9,7 +9,7 @@ from pydantic_core import from_json
 
 from opscore_middleware.agent.correlation import TASK_TOKEN
 
-__all__ = ["BodyPeek", "is_json", "is_json_type", "is_plain", "is_work"]
+__all__ = ["BodyPeek", "is_json_type", "is_plain", "is_work"]
 
 HEAD: Final = 64 * 1024
 """Bytes of a body that are looked at."""
@@ -54,22 +54,6 @@ _MENTIONS_IDLE: Final = re.compile(
     rb'"method"\s*:\s*"(?:%s)'
     % b"|".join(re.escape(name.rstrip("*")).replace("/", r"\\?/").encode() for name in IDLE_METHODS)
 )
-
-
-def is_json(headers: object) -> bool:
-    """Tell whether a request's headers announce a JSON body. Never raises.
-
-    Args:
-        headers: as ASGI has them: pairs of bytes, names in lower case.
-    """
-    if isinstance(headers, list | tuple):
-        try:
-            for name, value in headers:
-                if name == b"content-type":
-                    return is_json_type(value)
-        except Exception:
-            return False  # not headers, whatever they are: the app will see to them
-    return False
 
 
 def is_json_type(content_type: bytes) -> bool:

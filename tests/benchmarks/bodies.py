@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from opscore_middleware.agent.correlation import TaskPeek, find_task, find_task_in_headers
-from opscore_middleware.agent.rpc import BodyPeek, is_json, is_work
+from opscore_middleware.agent.rpc import BodyPeek, is_json_type, is_work
 from opscore_middleware.agent.scan import EventScanner, JsonScanner, is_event_stream, scanner_for
 
 ROUNDS = 15
@@ -155,7 +155,7 @@ def main() -> None:
     show(
         "Requests",
         [
-            ("is_json", lambda: is_json(REQUEST_HEADERS), None),
+            ("is_json_type", lambda: is_json_type(b"application/json"), None),
             ("find_task_in_headers, none", lambda: find_task_in_headers(REQUEST_HEADERS), None),
             ("is_work, not JSON-RPC", lambda: is_work(plain), plain),
             ("is_work, tools/list", lambda: is_work(idle), idle),
