@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from opscore_middleware.testing import run_opscore
 from tests.benchmarks.load import ASK, JOB, Asked, load, load_with_wrk, serving
 
-PAIRS = 6
+PAIRS = 10
 LAPS = 3
 CONNECTIONS = 16
 REQUESTS = 8_000
