@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.hooks import StateChange
 from opscore_middleware.agent.integrations.protocol import Integration, WorkUnit
 from opscore_middleware.agent.middleware import OpsCoreMiddleware

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from opscore_middleware.agent.envelopes import Failure, bounded
+from opscore_middleware.agent.failure import Failure, bounded
 
 __all__ = [
     "describe_exception",

@@ -15,7 +15,7 @@ from opscore_middleware.agent.correlation import (
 )
 from opscore_middleware.agent.departure import client_has_left
 from opscore_middleware.agent.ended import ACCEPTED, TaskEnd, asked_to_wait
-from opscore_middleware.agent.envelopes import Failure, Shown
+from opscore_middleware.agent.failure import Failure, Shown
 from opscore_middleware.agent.outcome import (
     describe_exception,
     describe_failure,
@@ -57,7 +57,7 @@ class WatchedRequest(SharedUnit):
     keep it alive, by the context that they copied.
 
     A plain request, which has nothing to tell but that it began and ended, passes here as quickly
-    as can be: `looks` and `more` say where there is more to do.
+    as can be: `looks`, `scanner` and `more` say where there is more to do.
     """
 
     listens = False

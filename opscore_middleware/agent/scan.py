@@ -9,14 +9,10 @@ from typing import Any, ClassVar, Final
 
 from pydantic_core import from_json
 
-from opscore_middleware.agent.envelopes import (
-    TOKENS,
-    Detector,
-    Failure,
-    find_event_failure,
-    find_failure,
-)
+from opscore_middleware.agent.envelopes import Detector, find_event_failure, find_failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.rpc import is_json_type
+from opscore_middleware.agent.signs import TOKENS
 
 __all__ = [
     "EventScanner",

@@ -9,7 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import NonRecordingSpan, StatusCode, use_span
 
-from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.outcome import is_failure
 from opscore_middleware.agent.unit import Unit, find_origin
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opscore_middleware.agent.ended import TaskEnd
-from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.origin import CURRENT, Origin
 from opscore_middleware.agent.outcome import describe_unit, describe_unit_failure, is_failure
 from opscore_middleware.agent.runtime import only_runtime

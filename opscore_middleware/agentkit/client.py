@@ -317,8 +317,8 @@ class AsyncAgentKit:
 
 
 def _refuse_packed(call: Call[Any], answer: httpx.Response) -> None:
-    packing = answer.headers.get("content-encoding", "identity")
-    if packing != "identity":
+    packing = answer.headers.get("content-encoding", "")
+    if packing.strip().lower() not in {"", "identity"}:
         raise _unread(call, answer, f"packed as {packing[:100]!r}, which nobody asked for")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from opscore_middleware.errors import ConfigurationError
 
-__all__ = ["base_url"]
+__all__ = ["base_url", "is_loopback"]
 
 
 def base_url(url: str, *, setting: str) -> str:
@@ -31,6 +32,19 @@ def base_url(url: str, *, setting: str) -> str:
         )
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach `host`: 127.0.0.0/8, ::1 or localhost."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    # A socket that takes both kinds shows IPv4 peers as ::ffff:127.0.0.1.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _split(url: str) -> SplitResult | None:

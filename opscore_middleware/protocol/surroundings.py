@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from opscore_middleware.errors import ConfigurationError
+from opscore_middleware.protocol.address import is_loopback
 
 __all__ = ["made"]
 
@@ -47,10 +47,5 @@ def _named(variables: set[str]) -> str:
 
 def _is_here(url: str) -> bool:
     at = urlsplit(url)
-    host = at.hostname or ""
-    if at.scheme != "http":
-        return False  # the environment may name the certificates that it needs
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    # Over https the environment may name the certificates that it needs.
+    return at.scheme == "http" and is_loopback(at.hostname or "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -12,11 +11,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from opscore_middleware.core.durations import Span
 from opscore_middleware.core.lifecycle import check_extra_states
 from opscore_middleware.errors import ConfigurationError
-from opscore_middleware.protocol.address import base_url
+from opscore_middleware.protocol.address import base_url, is_loopback
 from opscore_middleware.protocol.credentials import checked_key
 from opscore_middleware.server.allowed import Allowed
 
-__all__ = ["LogFormat", "LogLevel", "Settings", "is_loopback"]
+__all__ = ["LogFormat", "LogLevel", "Settings"]
 
 MIB: Final = 1024 * 1024
 _HIDDEN: Final = frozenset({"OPSCORE_API_KEY", "OPSCORE_WEBHOOK_SECRET"})
@@ -143,19 +142,6 @@ class Settings(BaseSettings):
                 "127.0.0.1.",
                 setting="OPSCORE_API_KEY",
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach `host`: 127.0.0.0/8, ::1 or localhost."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    # A socket that takes both kinds shows IPv4 peers as ::ffff:127.0.0.1.
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
 
 
 def _split_secrets(value: SecretStr) -> list[str]:

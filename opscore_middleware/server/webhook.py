@@ -8,8 +8,8 @@ from opscore_middleware.agentkit import EventKind, WebhookEvent, read_webhook
 from opscore_middleware.core.clock import Clock
 from opscore_middleware.core.opscore import OpsCore
 from opscore_middleware.core.records import Once
+from opscore_middleware.protocol.address import is_loopback
 from opscore_middleware.server.logs import get_logger
-from opscore_middleware.server.settings import is_loopback
 
 __all__ = ["Webhook"]
 

@@ -10,14 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opscore_middleware.agent.envelopes import (
-    SIGNS,
-    TOKENS,
-    Detector,
-    Failure,
-    find_event_failure,
-    find_failure,
-)
+from opscore_middleware.agent.envelopes import Detector, find_event_failure, find_failure
+from opscore_middleware.agent.failure import Failure
+from opscore_middleware.agent.signs import SIGNS, TOKENS
 
 
 def rpc(**fields: Any) -> dict[str, Any]:

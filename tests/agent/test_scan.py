@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opscore_middleware.agent.envelopes import Detector, Failure, find_event_failure
+from opscore_middleware.agent.envelopes import Detector, find_event_failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.scan import (
     LIMIT,
     EventScanner,

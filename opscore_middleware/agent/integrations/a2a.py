@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.integrations.protocol import OpenUnit
 from opscore_middleware.agent.integrations.wrapping import require_version, wrap_overrides
 

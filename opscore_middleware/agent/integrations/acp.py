@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.integrations.protocol import OpenUnit, WorkUnit
 from opscore_middleware.agent.integrations.wrapping import require_version, wrap_method
 

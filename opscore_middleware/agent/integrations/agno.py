@@ -6,7 +6,7 @@ import sys
 from contextvars import ContextVar
 from typing import Any, Final
 
-from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.integrations.protocol import OpenUnit, WorkUnit
 from opscore_middleware.agent.integrations.wrapping import require_version, wrap_method
 

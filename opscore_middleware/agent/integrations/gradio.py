@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Any, Final
 
-from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.integrations.jobs import Jobs
 from opscore_middleware.agent.integrations.protocol import OpenUnit
 from opscore_middleware.agent.integrations.wrapping import require_version, wrap_method

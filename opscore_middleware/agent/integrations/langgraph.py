@@ -6,7 +6,7 @@ import importlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.integrations.jobs import Jobs
 from opscore_middleware.agent.integrations.protocol import OpenUnit
 from opscore_middleware.agent.integrations.wrapping import require_version, wrap_method

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 from opscore_middleware.agent.ended import TaskEnd
-from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.origin import Origin
 from opscore_middleware.agent.outcome import describe_unit_failure
 from opscore_middleware.agent.results import LIMIT, TaskResult

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from opscore_middleware.agent.ended import TaskEnd, asked_to_wait
-from opscore_middleware.agent.envelopes import Failure
+from opscore_middleware.agent.failure import Failure
 from opscore_middleware.agent.origin import Origin
 from opscore_middleware.agent.outcome import describe_unit_failure
 from opscore_middleware.agent.results import LIMIT, TaskResult
